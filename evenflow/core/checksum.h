@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstdint>
+#include <cstddef>
+
+namespace evenflow {
+
+/// CRC-32C (Castagnoli, RFC 3720), continued from `crc`.
+uint32_t crc32c(const void* data, size_t bytes, uint32_t crc = 0);
+
+}  // namespace evenflow
