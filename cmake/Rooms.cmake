@@ -98,7 +98,7 @@ function(evenflow_library name)
     target_link_options(${target} PRIVATE -Wl,--no-undefined)
     set_target_properties(${target} PROPERTIES
       VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
-      LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib INSTALL_RPATH $ORIGIN)
+      LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib BUILD_RPATH $ORIGIN INSTALL_RPATH $ORIGIN)
   endif()
   target_link_libraries(${target} ${visibility} ${arg_USES})
   target_compile_features(${target} ${visibility} cxx_std_20)

@@ -60,3 +60,22 @@ foreach(source IN LISTS examples)
     set_tests_properties(example_${name} PROPERTIES LABELS fast TIMEOUT 900)
   endif()
 endforeach()
+
+# The checks of the tree, and the library as its users meet it.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+foreach(check includes words)
+  add_test(NAME check_${check} COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/tools/check_${check}.py)
+  set_tests_properties(check_${check} PROPERTIES LABELS fast)
+endforeach()
+
+function(evenflow_install_test name label kind)
+  add_test(NAME ${name} COMMAND ${CMAKE_COMMAND} -D BUILD=${PROJECT_BINARY_DIR} -D KIND=${kind}
+    -D WORK=${PROJECT_BINARY_DIR}/tests/${name} ${ARGN} -P ${PROJECT_SOURCE_DIR}/tests/install/run.cmake)
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 1800)
+endfunction()
+# A sanitized or otherwise special library needs flags that its users would not give.
+if(NOT EVENFLOW_SANITIZE)
+  evenflow_install_test(install_find_package fast find_package)
+  evenflow_install_test(install_add_subdirectory_configures fast add_subdirectory -D CONFIGURE_ONLY=ON)
+  evenflow_install_test(install_add_subdirectory slow add_subdirectory)
+endif()
