@@ -22,7 +22,7 @@ test: build  ## run the fast tests
 
 test-all: test  ## run every test, the slow ones and the other presets too
 	ctest --preset release -L slow
-	@for preset in debug asan tsan portable eigen; do tools/test_preset.sh $$preset || exit 1; done
+	@for preset in debug asan tsan portable eigen static; do tools/test_preset.sh $$preset || exit 1; done
 
 bench: build  ## measure batch norm, training, inference and start-up
 	tools/bench.sh

@@ -89,7 +89,9 @@ function(evenflow_library name)
     target_link_libraries(${target} PRIVATE ${links})
     set(face ${target}_whole)
     add_library(${face} INTERFACE)
-    target_link_libraries(${face} INTERFACE $<LINK_LIBRARY:WHOLE_ARCHIVE,${target}>)
+    target_link_libraries(${face} INTERFACE
+      $<BUILD_INTERFACE:$<LINK_LIBRARY:WHOLE_ARCHIVE,${target}>>
+      $<INSTALL_INTERFACE:$<LINK_LIBRARY:WHOLE_ARCHIVE,evenflow::${name}_archive>>)
     set_target_properties(${target} PROPERTIES EXPORT_NAME ${name}_archive)
     install(TARGETS ${target} EXPORT evenflowTargets)
   else()

@@ -70,7 +70,7 @@ endforeach()
 
 function(evenflow_install_test name label kind)
   add_test(NAME ${name} COMMAND ${CMAKE_COMMAND} -D BUILD=${PROJECT_BINARY_DIR} -D KIND=${kind}
-    -D WORK=${PROJECT_BINARY_DIR}/tests/${name} ${ARGN} -P ${PROJECT_SOURCE_DIR}/tests/install/run.cmake)
+    -D WORK=${PROJECT_BINARY_DIR}/tests/${name} -D dnnl_DIR=${dnnl_DIR} ${ARGN} -P ${PROJECT_SOURCE_DIR}/tests/install/run.cmake)
   set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 1800)
 endfunction()
 # A sanitized or otherwise special library needs flags that its users would not give.

@@ -4,21 +4,22 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(cmake ninja-build make g++ pkg-config python3 python3-venv clang-format
+packages=(cmake ninja-build make g++ pkg-config python3 python3-venv
   libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzip-dev zlib1g-dev libhdf5-dev libeigen3-dev
   libgtest-dev libgmock-dev libbenchmark-dev)
+# Nothing fails without these; they come along where we may install.
+conveniences=(ccache clang-format)
 
 if ! command -v dpkg-query >/dev/null; then
   echo "setup: this is no Debian system; it needs the counterparts of: ${packages[*]}" >&2
   exit 1
 fi
-installed=" $(dpkg-query -W -f='${db:Status-Status} ${Package} ' "${packages[@]}" 2>/dev/null || true)"
-missing=()
-for package in "${packages[@]}"; do
-  [[ $installed == *" installed $package "* ]] || missing+=("$package")
-done
+installed=" $(dpkg-query -W -f='${db:Status-Status} ${Package} ' "${packages[@]}" "${conveniences[@]}" 2>/dev/null || true)"
+lacking() { for package; do [[ $installed == *" installed $package "* ]] || echo "$package"; done; }
+mapfile -t missing < <(lacking "${packages[@]}")
+mapfile -t welcome < <(lacking "${conveniences[@]}")
 
-if ((${#missing[@]})); then
+if ((${#missing[@]} || (${#welcome[@]} && EUID == 0))); then
   apt=(apt-get -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0)
   if ((EUID != 0)); then
     if sudo -n true 2>/dev/null; then
@@ -30,6 +31,7 @@ if ((${#missing[@]})); then
     fi
   fi
   export DEBIAN_FRONTEND=noninteractive
+  missing+=("${welcome[@]}")
   echo "setup: installing ${missing[*]}"
   "${apt[@]}" update
   "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null

@@ -4,7 +4,8 @@ function(run)
   execute_process(COMMAND ${ARGV} COMMAND_ECHO STDOUT COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
 
-set(options -G Ninja -D CMAKE_BUILD_TYPE=Release)
+# Whoever links our archives finds oneDNN by himself; a user of the shared libraries never asks for it.
+set(options -G Ninja -D CMAKE_BUILD_TYPE=Release -D dnnl_DIR=${dnnl_DIR} --no-warn-unused-cli)
 file(REMOVE_RECURSE ${WORK})
 if(KIND STREQUAL "find_package")
   run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/installed)
