@@ -69,8 +69,13 @@ foreach(check includes words)
 endforeach()
 
 function(evenflow_install_test name label kind)
+  set(choices "")
+  foreach(option ONEDNN HDF5 THREADS STATIC)
+    list(APPEND choices -D EVENFLOW_${option}=${EVENFLOW_${option}})
+  endforeach()
   add_test(NAME ${name} COMMAND ${CMAKE_COMMAND} -D BUILD=${PROJECT_BINARY_DIR} -D KIND=${kind}
-    -D WORK=${PROJECT_BINARY_DIR}/tests/${name} -D dnnl_DIR=${dnnl_DIR} ${ARGN} -P ${PROJECT_SOURCE_DIR}/tests/install/run.cmake)
+    -D WORK=${PROJECT_BINARY_DIR}/tests/${name} -D dnnl_DIR=${dnnl_DIR} -D "CHOICES=${choices}" ${ARGN}
+    -P ${PROJECT_SOURCE_DIR}/tests/install/run.cmake)
   set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 1800)
 endfunction()
 # A sanitized or otherwise special library needs flags that its users would not give.
