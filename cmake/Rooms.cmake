@@ -16,20 +16,11 @@ if(EVENFLOW_HDF5)
   set(uses_format PkgConfig::ZIP PkgConfig::HDF5 ZLIB::ZLIB)
 endif()
 
-# Compiles a target as the rooms are compiled. Only what one asks for EVENFLOW_SOURCE_DIR gets it: a machine path
-# in every command would make each checkout compile everything afresh where ccache could have served it.
+# Compiles a target as the rooms are compiled: evenflow_compile(target libraries...)
 function(evenflow_compile target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${target} PRIVATE evenflow_flags ${uses_all} ${ARGN})
   target_compile_definitions(${target} PRIVATE $<$<BOOL:${EVENFLOW_ONEDNN}>:EVENFLOW_ONEDNN=1>)
-  get_target_property(sources ${target} SOURCES)
-  foreach(source IN LISTS sources)
-    file(STRINGS ${source} asks REGEX "EVENFLOW_SOURCE_DIR" LIMIT_COUNT 1)
-    if(asks)
-      set_property(SOURCE ${source} APPEND PROPERTY COMPILE_DEFINITIONS
-                   EVENFLOW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-    endif()
-  endforeach()
 endfunction()
 
 # Sets sources, tests and slow_tests: the files of a room that belong to this configuration.

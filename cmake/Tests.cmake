@@ -5,6 +5,8 @@ function(evenflow_test name label)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "SOURCES;USES")
   add_executable(${name} ${arg_SOURCES})
   evenflow_compile(${name} ${arg_USES} GTest::gmock GTest::gtest GTest::gtest_main)
+  # Where a test finds the files that lie beside it.
+  target_compile_definitions(${name} PRIVATE EVENFLOW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 900)

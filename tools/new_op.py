@@ -42,7 +42,7 @@ OP(@name@, @Name@Attrs) {
       .inputs = {{"x", floating, "[...]"}},
       .outputs = {{"y", "like x"}},
       .shape = same_as_first,
-      // A composition of other operations. Its gradient follows; write .gradient to give a better one.
+      // A composition of other operations. Its gradient follows, unless .gradient is written.
       .reference = [](const Tensors&, const @Name@Attrs&) -> Tensors {
         fail(Code::Unimplemented, {"@name@: its reference is still to be written"});
       },
