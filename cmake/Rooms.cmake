@@ -20,7 +20,8 @@ endif()
 function(evenflow_compile target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${target} PRIVATE evenflow_flags ${uses_all} ${ARGN})
-  target_compile_definitions(${target} PRIVATE $<$<BOOL:${EVENFLOW_ONEDNN}>:EVENFLOW_ONEDNN=1>)
+  target_compile_definitions(${target} PRIVATE EVENFLOW_VERSION="${PROJECT_VERSION}"
+    $<$<BOOL:${EVENFLOW_ONEDNN}>:EVENFLOW_ONEDNN=1>)
 endfunction()
 
 # Sets sources, tests and slow_tests: the files of a room that belong to this configuration.

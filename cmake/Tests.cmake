@@ -1,5 +1,4 @@
 # One test program a room, one for each tests/**/x_test.cc, and one for each example; ctest's label is fast or slow.
-include(GoogleTest)
 
 function(evenflow_test name label)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "SOURCES;USES")
@@ -9,7 +8,8 @@ function(evenflow_test name label)
   target_compile_definitions(${name} PRIVATE EVENFLOW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 900)
+  # Test programs run side by side: their threads sleep at a barrier, or they would spin against each other.
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 900 ENVIRONMENT OMP_WAIT_POLICY=passive)
 endfunction()
 
 # evenflow_room_tests(library rooms...)
