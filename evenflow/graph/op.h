@@ -52,6 +52,7 @@ struct Result {
 struct Traits {
   bool pointwise = false;      ///< out[i] needs in[i] only (others broadcast) and cannot fail: may run in place, and late
   bool alias = false;          ///< no work when output 0 has the signature of input 0
+  bool reshape = false;        ///< output 0 has the bytes of input 0, in another shape: never any work
   uint32_t shape_only = 0;     ///< bit i: input i is read for its shape: no value, no lifetime
   bool cut = false;            ///< differentiation stops here
   bool variadic = false;       ///< the last declared input may repeat (once or more)
@@ -121,6 +122,7 @@ struct KernelDef {
   int priority = 0;  ///< higher is tried first
   std::function<std::string(const CallSig&, const void*)> declines;  ///< empty text: accepts; empty function: always
   std::function<Prepared(const CallSig&, const void*)> prepare;
+  bool costly = false;  ///< preparing takes long: kept for calls outside plans
 };
 struct OpDef {
   struct Case {
@@ -303,7 +305,7 @@ OpDef Op<A>::define(const char* op_name) const {
 }
 template <class A>
 KernelDef KernelSheet<A>::define(const char* kernel_name) const {
-  KernelDef d{kernel_name, priority, {}, {}};
+  KernelDef d{kernel_name, priority, {}, {}, prepare != nullptr};
   if (declines) d.declines = [f = declines](const CallSig& c, const void* a) { return f(c, detail::typed<A>(a)); };
   if (prepare) d.prepare = [f = prepare](const CallSig& c, const void* a) { return f(c, detail::typed<A>(a)); };
   else

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "evenflow/graph/compile.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "evenflow/core/log.h"
+#include "evenflow/graph/program.h"
+
+namespace evenflow {
+namespace {
+thread_local bool last_committed = true;
+
+std::string describe(const Sigs& s) {
+  std::string r = "(";
+  for (auto& x : s) r += (r.size() > 1 ? ", " : "") + str(x);
+  return r + ")";
+}
+
+// Results of a trace as a program: what is not symbolic is a constant, evaluated now.
+Program program(const std::vector<Edge>& results, size_t outputs, size_t predicates, std::vector<VarPtr> targets, const Transaction& tx, bool args_allowed) {
+  Program p;
+  Extracted x = extract(results, [](const Node& n) { return !n.symbolic || n.in.empty(); });
+  std::vector<int> leaves;
+  for (size_t i = 0; i < x.leaves.size(); ++i) {
+    Node& n = *x.leaves[i].node;
+    const int id = x.graph.leaves[i];
+    if (!n.symbolic) {
+      x.graph.constants.push_back({id, Tensor(x.leaves[i]).buffer()});
+      continue;
+    }
+    if (n.scope != tx.scope) fail(Code::FailedPrecondition, {"compile: a tensor of another trace is used, made at ", str(n.where)});
+    if (n.var) p.leaves.push_back({-1, n.var});
+    else if (!args_allowed) fail(Code::FailedPrecondition, {"compile: a value of one micro-batch is used with pooled values, without pool() between them"});
+    else p.leaves.push_back({n.index, nullptr});
+    leaves.push_back(id);
+  }
+  x.graph.leaves = leaves;
+  p.outputs = outputs, p.predicates = predicates, p.targets = std::move(targets);
+  p.roles.resize(results.size());
+  for (size_t i = 0; i < p.targets.size(); ++i) {
+    auto& role = p.roles[outputs + predicates + i];
+    role.late = p.targets[i]->commit == Commit::Step;
+    for (size_t l = 0; l < p.leaves.size(); ++l)
+      if (p.leaves[l].var == p.targets[i]) role.over = int(l);
+  }
+  p.graph = std::move(x.graph);
+  return p;
+}
+}  // namespace
+
+struct Function::Impl {
+  struct Traced {
+    Sigs sigs;
+    Program run, apply;
+    bool has_apply = false, shape_seen = false;
+    std::vector<VarPtr> accumulators;
+    std::vector<std::pair<std::shared_ptr<std::atomic<int64_t>>, int64_t>> settings;
+    uint64_t used = 0;
+    bool settings_hold() const {
+      return std::all_of(settings.begin(), settings.end(), [](auto& s) { return s.first->load() == s.second; });
+    }
+  };
+  CompileOptions options;
+  Where where;
+  std::vector<std::string> log;
+  int traces = 0, micro_done = 0, skips = 0;
+  std::shared_ptr<Traced> last;
+  std::mutex mutex;
+  std::vector<std::shared_ptr<Traced>> cache;
+  uint64_t clock = 0;
+
+  std::shared_ptr<Traced> find(const Sigs& sigs, const Body& body);
+  std::shared_ptr<Traced> respecialised(const Traced& from, const Sigs& sigs) const;
+  std::shared_ptr<Traced> traced(const Sigs& sigs, const Body& body) const;
+  bool run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs, Transaction* join);
+};
+
+Function::Function(CompileOptions o, Where w) : impl_(new Impl) { impl_->options = o, impl_->where = w; }
+Function::~Function() = default;
+bool Function::committed() { return last_committed; }
+int Function::traces() const {
+  std::lock_guard l(impl_->mutex);
+  return impl_->traces;
+}
+std::vector<std::string> Function::log() const {
+  std::lock_guard l(impl_->mutex);
+  return impl_->log;
+}
+Function::Stats Function::stats() const {
+  std::lock_guard l(impl_->mutex);
+  if (!impl_->last) return {};
+  const Plan& p = *impl_->last->run.plan;
+  return {p.calls(), p.early(), size_t(p.arena_bytes()), size_t(p.values_bytes()), size_t(p.in_place()), size_t(p.state_in_place())};
+}
+
+std::shared_ptr<Function::Impl::Traced> Function::Impl::respecialised(const Traced& from, const Sigs& sigs) const {
+  auto n = std::make_shared<Traced>(from);
+  for (Program* p : {&n->run, &n->apply}) {
+    if (p == &n->apply && !n->has_apply) continue;
+    Sigs leaf;
+    for (size_t i = 0; i < p->leaves.size(); ++i)
+      leaf.push_back(p->leaves[i].arg >= 0 ? sigs[size_t(p->leaves[i].arg)] : p->graph.values[size_t(p->graph.leaves[i])]);
+    p->graph.respecialise(leaf);
+    for (size_t i = 0; i < p->targets.size(); ++i)
+      if (!(p->graph.values[size_t(p->graph.results[p->outputs + p->predicates + i])] == p->targets[i]->sig))
+        fail({"variable \"", p->targets[i]->name, "\" would change its shape"});
+    p->plan = std::make_shared<Plan>(p->graph, p->roles, options.use_reference);
+  }
+  return n;
+}
+
+std::shared_ptr<Function::Impl::Traced> Function::Impl::traced(const Sigs& sigs, const Body& body) const {
+  auto t = std::make_shared<Traced>();
+  Transaction tx(Transaction::kTrace);
+  tx.micro_batches = options.micro_batches;
+  Tensors p;
+  for (size_t i = 0; i < sigs.size(); ++i) p.push_back(placeholder(sigs[i], int(i)));
+  Tensors outs = body(p);
+  std::vector<Edge> run, apply;
+  std::vector<VarPtr> run_targets, apply_targets;
+  for (auto& o : outs) {
+    if (!o) fail({"compile: the function returned an empty tensor, at ", str(where)});
+    run.push_back(o.edge());
+  }
+  t->has_apply = tx.micro_batches > 1;
+  auto& pe = t->has_apply ? apply : run;
+  pe.insert(pe.end(), tx.predicates.begin(), tx.predicates.end());
+  for (auto& [v, e] : tx.proposals) {
+    const bool each_run = !t->has_apply || v->commit == Commit::Run;
+    (each_run ? run : apply).push_back(e);
+    (each_run ? run_targets : apply_targets).push_back(v);
+  }
+  t->run = program(run, outs.size(), t->has_apply ? 0 : tx.predicates.size(), run_targets, tx, true);
+  if (t->has_apply) t->apply = program(apply, 0, tx.predicates.size(), apply_targets, tx, false);
+  t->shape_seen = tx.shape_seen, t->accumulators = tx.accumulators, t->settings = std::move(tx.settings);
+  return t;
+}
+
+std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, const Body& body) {
+  std::lock_guard l(mutex);
+  for (auto& t : cache)
+    if (t->sigs == sigs && t->settings_hold()) {
+      t->used = ++clock;
+      return last = t;
+    }
+  std::string why = "first call";
+  std::shared_ptr<Traced> t;
+  for (auto& c : cache) {  // the same trace for other extents, if it never looked at one
+    if (c->sigs.size() != sigs.size()) {
+      why = "number of arguments";
+      continue;
+    }
+    bool same_rank = true;
+    for (size_t i = 0; i < sigs.size(); ++i) same_rank &= sigs[i].dtype == c->sigs[i].dtype && sigs[i].shape.rank() == c->sigs[i].shape.rank();
+    if (!same_rank) {
+      why = "element type or rank " + describe(c->sigs) + " -> " + describe(sigs);
+      continue;
+    }
+    if (!c->settings_hold()) {
+      why = "a setting that was read has changed";
+      continue;
+    }
+    if (c->shape_seen) {
+      why = "shape " + describe(c->sigs) + " -> " + describe(sigs) + ", and the traced function looked at a shape";
+      continue;
+    }
+    try {
+      t = respecialised(*c, sigs);
+      why.clear();
+      break;
+    } catch (const Error& e) {
+      why = std::string("does not fit the kept trace: ") + e.what();
+    }
+  }
+  if (!t) {
+    Detached detached;
+    std::string line = "traced at " + str(where) + " for " + describe(sigs) + ": " + why;
+    if (logs(Topic::trace)) evenflow::log(Topic::trace, line);
+    log.push_back(std::move(line));
+    ++traces;
+    t = traced(sigs, body);
+    for (Program* p : {&t->run, &t->apply})
+      if (p == &t->run || t->has_apply) p->plan = std::make_shared<Plan>(p->graph, p->roles, options.use_reference);
+  }
+  t->sigs = sigs, t->used = ++clock;
+  if (cache.size() >= options.max_plans) cache.erase(std::min_element(cache.begin(), cache.end(), [](auto& a, auto& b) { return a->used < b->used; }));
+  cache.push_back(t);
+  return last = t;
+}
+
+// One run: snapshot, early part, predicate, late part with commit. An exception before the commit leaves no trace.
+bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs, Transaction* join) {
+  std::vector<std::unique_lock<std::mutex>> locks;
+  if (!p.targets.empty() && !join) {
+    std::vector<VarState*> order;
+    for (auto& v : p.targets) order.push_back(v.get());
+    locks = lock_writers(std::move(order));
+  }
+  if (join)
+    for (auto& l : p.leaves)
+      if (l.var)
+        if (Edge* e = join->proposal(l.var)) evaluate({*e});
+  std::vector<BufferPtr> leaves;
+  leaves.reserve(p.leaves.size());
+  {
+    std::shared_lock snapshot(state_mutex());
+    for (auto& l : p.leaves) {
+      if (l.arg >= 0) {
+        leaves.push_back(args[size_t(l.arg)]);
+        continue;
+      }
+      Edge* e = join ? join->proposal(l.var) : nullptr;
+      leaves.push_back(e ? e->node->values[size_t(e->out)] : l.var->value);
+      if (join && !e && std::none_of(join->reads.begin(), join->reads.end(), [&](auto& r) { return r.first == l.var; })) {
+        auto n = make_leaf_node(read_op(), l.var->sig);  // the step now depends on this version
+        n->var = l.var, n->tracked = true, n->values = {l.var->value};
+        n->ready.store(true, std::memory_order_release);
+        join->reads.push_back({l.var, {n, 0}});
+        join->versions.push_back(l.var->version);
+      }
+    }
+  }
+  const Plan& plan = *p.plan;
+  auto r = plan.acquire();
+  const size_t first = p.outputs + p.predicates;
+  if (join) {  // inside an eager step: its proposals join the step's
+    plan.bind(*r, std::move(leaves), std::vector<char>(plan.graph().results.size(), 1));
+    plan.execute(*r, false);
+    plan.execute(*r, true);
+    for (size_t i = 0; i < p.predicates; ++i) join->predicates.push_back(tensor(plan.result_sig(p.outputs + i), r->results[p.outputs + i]).edge());
+    for (size_t i = 0; i < p.targets.size(); ++i) join->propose(p.targets[i], tensor(p.targets[i]->sig, r->results[first + i]));
+    outs.assign(r->results.begin(), r->results.begin() + long(p.outputs));
+    return true;
+  }
+  plan.bind(*r, std::move(leaves));
+  plan.execute(*r, false);
+  bool ok = true;
+  for (size_t i = 0; i < p.predicates; ++i) ok &= *static_cast<const bool*>(r->results[p.outputs + i]->data());
+  if (!p.targets.empty()) {
+    std::unique_lock commit(state_mutex());  // no snapshot can be taken while state is written over
+    if (ok) {
+      for (size_t i = 0; i < p.targets.size(); ++i) {
+        if (plan.roles()[first + i].over < 0) continue;
+        auto& v = *p.targets[i];
+        auto& spare = r->spare[first + i];
+        const bool ours = v.value.use_count() == 2 && !v.value->imported();  // the variable's and this run's own: write over it
+        if (ours || v.fixed_address) plan.place(*r, first + i, v.value);
+        else {
+          if (!spare || spare.use_count() != 1) spare = make_buffer(v.sig.bytes());
+          plan.place(*r, first + i, spare);
+        }
+      }
+      plan.execute(*r, true);
+    }
+    for (size_t i = 0; i < p.targets.size(); ++i) {
+      auto& v = *p.targets[i];
+      BufferPtr& b = r->results[first + i];
+      if (!ok && v.commit == Commit::Step) continue;
+      if (b == v.value) {
+        ++v.version;
+        continue;
+      }
+      if (b->imported()) {  // state is ours to write; somebody else's memory is not
+        auto copy = make_buffer(v.sig.bytes());
+        std::memcpy(copy->data(), b->data(), size_t(copy->bytes()));
+        b = std::move(copy);
+      }
+      BufferPtr old = v.value;
+      publish(v, b);
+      if (r->spare[first + i] == b && !v.fixed_address) r->spare[first + i] = old;  // ping-pong
+    }
+  }
+  outs.assign(r->results.begin(), r->results.begin() + long(p.outputs));
+  return ok;
+}
+
+Tensors Function::operator()(const Tensors& args, const Body& body) {
+  Transaction* tx = Transaction::current();
+  if (tx && tx->tracing()) return body(args);  // a call inside a trace is inlined
+  Sigs sigs;
+  std::vector<Edge> want;
+  for (auto& a : args) {
+    if (!a) fail({"compile: an argument is an empty tensor, at ", str(impl_->where)});
+    sigs.push_back(a.sig()), want.push_back(a.edge());
+  }
+  std::vector<BufferPtr> in = evaluate(want), outs;
+  std::shared_ptr<Impl::Traced> t = impl_->find(sigs, body);
+  last_committed = impl_->run(t->run, in, outs, tx);
+  Tensors r;
+  for (size_t i = 0; i < outs.size(); ++i) r.push_back(tensor(t->run.plan->result_sig(i), outs[i]));
+  if (t->has_apply) {
+    bool full;
+    {
+      std::lock_guard l(impl_->mutex);
+      full = ++impl_->micro_done >= impl_->options.micro_batches;
+    }
+    if (full) apply();
+  } else if (!t->run.predicates) return r;
+  else if (!tx) {
+    std::lock_guard l(impl_->mutex);
+    count_skip(impl_->skips, last_committed);
+  }
+  return r;
+}
+
+bool Function::apply() {
+  std::shared_ptr<Impl::Traced> t;
+  {
+    std::lock_guard l(impl_->mutex);
+    t = impl_->last;
+    if (!t || !t->has_apply || !impl_->micro_done) fail(Code::FailedPrecondition, {"apply: no micro-batch has run"});
+    impl_->micro_done = 0;
+  }
+  std::vector<BufferPtr> none;
+  last_committed = impl_->run(t->apply, {}, none, nullptr);
+  {
+    std::unique_lock l(state_mutex());
+    for (auto& a : t->accumulators) {  // n = 0: merging is the identity
+      auto zero = make_buffer(a->sig.bytes());
+      std::memset(zero->data(), 0, size_t(zero->bytes()));
+      a->value = zero;
+    }
+  }
+  std::lock_guard l(impl_->mutex);
+  count_skip(impl_->skips, last_committed);
+  return last_committed;
+}
+
+Program trace(const Sigs& args, const Function::Body& body) {
+  Detached detached;
+  Transaction tx(Transaction::kTrace);
+  Tensors p;
+  for (size_t i = 0; i < args.size(); ++i) p.push_back(placeholder(args[i], int(i)));
+  Tensors outs = body(p);
+  if (!tx.proposals.empty()) fail({"trace: the function writes variable \"", tx.proposals[0].first->name, "\", expected a pure function"});
+  std::vector<Edge> edges;
+  for (auto& o : outs) edges.push_back(o.edge());
+  return program(edges, outs.size(), 0, {}, tx, true);
+}
+
+}  // namespace evenflow

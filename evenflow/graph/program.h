@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// A traced function in flat form: what compile() keeps and what is saved.
+#pragma once
+#include "evenflow/graph/compile.h"
+#include "evenflow/graph/plan.h"
+#include "evenflow/graph/transaction.h"
+
+namespace evenflow {
+
+struct Program {
+  struct Leaf {
+    int arg = -1;  ///< number of the argument, or
+    VarPtr var;    ///< the variable read
+  };
+  Graph graph;               ///< results: outputs, predicates, proposals
+  std::vector<Leaf> leaves;  ///< of graph.leaves
+  size_t outputs = 0, predicates = 0;
+  std::vector<VarPtr> targets;
+  std::vector<Role> roles;
+  std::shared_ptr<Plan> plan;
+};
+
+/// Traces `body` for arguments of these signatures, without running or keeping it. Throws InvalidArgument when it proposes writes:
+/// a saved function is pure.
+Program trace(const Sigs& args, const Function::Body& body);
+
+}  // namespace evenflow

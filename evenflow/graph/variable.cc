@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// Variables, transactions, steps.
+#include "evenflow/graph/variable.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "evenflow/graph/op.h"
+#include "evenflow/graph/transaction.h"
+
+namespace evenflow {
+namespace {
+std::atomic<uint32_t> scopes = 0;
+std::atomic<uint64_t> states = 0;
+constexpr int kMaxSkips = 20;
+bool truth(const BufferPtr& b) { return *static_cast<const bool*>(b->data()); }
+}  // namespace
+
+std::shared_mutex& state_mutex() {
+  static std::shared_mutex m;
+  return m;
+}
+std::shared_mutex& walk_mutex() {
+  static std::shared_mutex m;
+  return m;
+}
+VarPtr make_state(const Sig& sig, BufferPtr value, VariableOptions o) {
+  auto s = std::make_shared<VarState>();
+  s->id = ++states, s->sig = sig, s->value = std::move(value), s->commit = o.commit, s->fixed_address = o.fixed_address;
+  s->name = o.name.empty() ? concat({"variable_", s->id}) : std::move(o.name);
+  return s;
+}
+void publish(VarState& v, const BufferPtr& b) {
+  if (v.fixed_address) std::memcpy(v.value->data(), b->data(), size_t(v.sig.bytes()));
+  else v.value = b;
+  ++v.version;
+}
+std::vector<std::unique_lock<std::mutex>> lock_writers(std::vector<VarState*> order) {
+  std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->id < b->id; });
+  std::vector<std::unique_lock<std::mutex>> locks;
+  locks.reserve(order.size());
+  for (auto* v : order) locks.emplace_back(v->writer);
+  return locks;
+}
+void count_skip(int& in_a_row, bool committed) {
+  in_a_row = committed ? 0 : in_a_row + 1;
+  if (in_a_row < kMaxSkips) return;
+  in_a_row = 0;
+  fail(Code::FailedPrecondition, {"step: ", kMaxSkips, " steps in a row were skipped by require()"});
+}
+
+// ---- transactions -----------------------------------------------------------------------------------------------------
+Transaction*& Transaction::current() {
+  static thread_local Transaction* t = nullptr;
+  return t;
+}
+Transaction::Transaction(Kind k) : kind(k), outer(current()), scope(++scopes) {
+  if (outer && k == kStep) fail(Code::FailedPrecondition, {"step: a ", outer->tracing() ? "trace" : "step", " is already open on this thread"});
+  current() = this;
+}
+Transaction::~Transaction() { current() = outer; }
+Transaction* Transaction::root() {
+  Transaction* t = this;
+  while (t->outer) t = t->outer;
+  return t;
+}
+Edge* Transaction::proposal(const VarPtr& v) {
+  for (auto& [x, e] : proposals)
+    if (x == v) return &e;
+  return nullptr;
+}
+void Transaction::propose(const VarPtr& v, const Tensor& t) {
+  if (Edge* e = proposal(v)) *e = t.edge();
+  else proposals.push_back({v, t.edge()});
+}
+
+// ---- variables ------------------------------------------------------------------------------------------------------------
+Variable::Variable(In init, VariableOptions o) {
+  Tensor t = init.as();
+  BufferPtr b = t.buffer();
+  if (b->imported() || o.fixed_address) {  // a variable owns its memory: it is written in place
+    auto copy = make_buffer(t.sig().bytes());
+    std::memcpy(copy->data(), b->data(), size_t(copy->bytes()));
+    b = std::move(copy);
+  }
+  state_ = make_state(t.sig(), std::move(b), std::move(o));  // never a node: state holds buffers only, so no cycle can form
+}
+const Sig& Variable::sig() const {
+  if (!state_) fail({"variable: it is empty"});
+  return state_->sig;
+}
+const std::string& Variable::name() const {
+  if (!state_) fail({"variable: it is empty"});
+  return state_->name;
+}
+uint64_t Variable::version() const {
+  if (!state_) fail({"variable: it is empty"});
+  std::shared_lock l(state_mutex());
+  return state_->version;
+}
+Tensor Variable::read(Where w) const {
+  if (!state_) fail({"variable: it is empty, at ", str(w)});
+  Transaction* root = nullptr;
+  for (auto* t = Transaction::current(); t; root = t, t = t->outer)
+    if (Edge* p = t->proposal(state_)) {  // read your own write: the proposed value, cut
+      auto n = make_leaf_node(read_op(), state_->sig, w);
+      n->in = {*p}, n->var = state_, n->tracked = true, n->symbolic = p->node->symbolic;
+      if (!n->symbolic) {
+        Transaction::current()->made.push_back(n);
+        if (eager() == Eager::immediate) run_now(*n);
+        else pending().push_back(n);
+      }
+      return Tensor({n, 0});
+    }
+  if (root)
+    for (auto& [v, e] : root->reads)
+      if (v == state_) return Tensor(e);
+  Tensor t;
+  if (root && root->tracing()) {  // belongs to the root trace, also when first read inside a branch
+    t = placeholder(state_->sig, -1, state_);
+    t.edge().node->scope = root->scope;
+  } else {
+    auto n = make_leaf_node(read_op(), state_->sig, w);
+    n->var = state_, n->tracked = true;
+    std::shared_lock l(state_mutex());
+    n->values = {state_->value};  // pins this version
+    if (state_->fixed_address) {
+      n->values = {make_buffer(state_->sig.bytes())};
+      std::memcpy(n->values[0]->data(), state_->value->data(), size_t(state_->sig.bytes()));
+    }
+    n->ready.store(true, std::memory_order_release);
+    t = Tensor({n, 0});
+    if (root) root->versions.push_back(state_->version);
+  }
+  if (root) root->reads.push_back({state_, t.edge()});
+  return t;
+}
+void Variable::assign(In in) const {
+  if (!state_) fail({"assign: the variable is empty, at ", str(in.where)});
+  Tensor x = in.as(state_->sig.dtype);
+  if (!x) fail({"assign \"", state_->name, "\": value is an empty tensor, at ", str(in.where)});
+  if (!(x.sig() == state_->sig)) fail({"assign \"", state_->name, "\": value is ", str(x.sig()), ", expected ", str(state_->sig), ", at ", str(in.where)});
+  if (auto* t = Transaction::current()) return t->propose(state_, x);
+  if (x.edge().node->symbolic) fail(Code::FailedPrecondition, {"assign \"", state_->name, "\": this tensor belongs to a trace that has ended, at ", str(in.where)});
+  flush();  // a transaction of its own: whatever is held and was built on the old value runs now
+  BufferPtr b = x.buffer();
+  if (b->imported()) {
+    auto copy = make_buffer(x.sig().bytes());
+    std::memcpy(copy->data(), b->data(), size_t(copy->bytes()));
+    b = std::move(copy);
+  }
+  std::lock_guard w(state_->writer);
+  std::unique_lock l(state_mutex());
+  publish(*state_, b);
+}
+void Variable::assign_add(In x) const { assign({call(find_op("add"), {In(read(x.where), x.where), x})[0], x.where}); }
+void Variable::assign_sub(In x) const { assign({call(find_op("subtract"), {In(read(x.where), x.where), x})[0], x.where}); }
+
+void require(In p) {
+  auto* t = Transaction::current();
+  if (!t) fail(Code::FailedPrecondition, {"require: no step is open, at ", str(p.where)});
+  Tensor x = p.as();
+  if (x.sig() != Sig{DType::boolean, {}}) fail({"require: predicate is ", str(x.sig()), ", expected bool[], at ", str(p.where)});
+  t->predicates.push_back(x.edge());
+}
+
+int64_t Setting::get() const {
+  const int64_t v = value_->load();
+  if (auto* t = Transaction::current())
+    if (t = t->root(); t->tracing()) t->settings.push_back({value_, v});
+  return v;
+}
+
+// ---- steps ------------------------------------------------------------------------------------------------------------------
+Step::Step() : transaction_(new Transaction(Transaction::kStep)) {}
+Step::~Step() = default;
+bool Step::commit() {
+  static thread_local int skips = 0;
+  if (!transaction_) fail(Code::FailedPrecondition, {"step: it was committed already"});
+  Transaction& t = *transaction_;
+  std::vector<Edge> want = t.predicates;
+  for (auto& [v, e] : t.proposals) want.push_back(e);
+  for (auto& w : pending())
+    if (auto n = w.lock(); n && n->handles > 0 && !n->ready) want.push_back({n, 0});  // what the user still holds
+  std::vector<BufferPtr> got = evaluate(want, true);  // may throw: nothing has happened
+  bool ok = true;
+  const size_t np = t.predicates.size();
+  for (size_t i = 0; i < np; ++i) ok &= truth(got[i]);
+  std::vector<VarState*> order;
+  for (auto& [v, e] : t.proposals) order.push_back(v.get());
+  {
+    auto locks = lock_writers(order);
+    std::unique_lock l(state_mutex());
+    for (size_t i = 0; i < t.reads.size(); ++i)
+      if (t.reads[i].first->version != t.versions[i])
+        fail(Code::FailedPrecondition, {"step: conflict, variable \"", t.reads[i].first->name, "\" was committed by another thread"});
+    for (size_t i = 0; i < t.proposals.size(); ++i)
+      if (auto& v = *t.proposals[i].first; ok || v.commit != Commit::Step) {
+        BufferPtr b = got[np + i];
+        if (b->imported()) b = make_buffer(v.sig.bytes()), std::memcpy(b->data(), got[np + i]->data(), size_t(b->bytes()));
+        publish(v, b);
+      }
+  }
+  std::vector<Edge> dropped;
+  std::vector<NodePtr> made;
+  for (auto& w : t.made)
+    if (auto n = w.lock()) made.push_back(n);
+  {
+    std::unique_lock walk(walk_mutex());
+    for (auto& n : made) {
+      for (auto& e : n->in) dropped.push_back(std::move(e));
+      n->in.clear();
+      n->cut = true;
+    }
+  }
+  pending().clear();
+  transaction_.reset();  // history ends with the step: what it made is now a value
+  count_skip(skips, ok);
+  return ok;
+}
+
+}  // namespace evenflow
