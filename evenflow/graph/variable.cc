@@ -116,7 +116,7 @@ Tensor Variable::read(Where w) const {
     for (auto& [v, e] : root->reads)
       if (v == state_) return Tensor(e);
   Tensor t;
-  if (root && root->tracing()) {  // belongs to the root trace, also when first read inside a branch
+  if (root && root->kind == Transaction::kTrace) {  // belongs to the root trace, also when first read inside a branch
     t = placeholder(state_->sig, -1, state_);
     t.edge().node->scope = root->scope;
   } else {
