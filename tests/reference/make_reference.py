@@ -1,0 +1,24 @@
+"""Makes the reference values beside this script again. See README.md."""
+import argparse
+
+import values  # first: it settles threads before the peers start
+
+
+def main():
+    parts = ("ops", "layers", "nets")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=parts)
+    chosen = parser.parse_args().parts or parts
+    print(values.versions())
+    if "ops" in chosen:
+        import op_values
+        op_values.make()
+    if "layers" in chosen:
+        import layer_values
+        layer_values.make()
+    if "nets" in chosen:
+        import net_values
+        net_values.make()
+
+
+main()
