@@ -4,15 +4,18 @@
 #include "evenflow/format/npy.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <utility>
 #include <vector>
 
+#include "evenflow/format/element.h"
+
 namespace evenflow::format {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "big-endian hosts need swaps in here");
+using detail::convert;
+using detail::Element;
+using detail::integer_element;
 
 constexpr std::string_view kMagic("\x93NUMPY", 6);
 constexpr size_t kMaxHeader = 1 << 16;  // NumPy refuses more than 10,000 bytes
@@ -135,60 +138,24 @@ class HeaderParser {
   size_t at_ = 0;
 };
 
-/// How the file's elements become ours.
-struct Element {
-  char kind;  ///< as in the descr: f, i, u or b
-  int size;   ///< bytes in the file
-  bool swap;
-  DType dtype;
-};
-
 Element element_of(const std::string& descr, std::string_view name) {
   std::string_view d = descr;
   char order = '|';
   if (!d.empty() && std::strchr("<>=|", d[0]) && d[0]) order = d[0], d.remove_prefix(1);
-  static constexpr struct {
-    std::string_view code;
-    DType dtype;
-  } kKnown[] = {{"f4", DType::f32}, {"f8", DType::f64}, {"f2", DType::f16},
-                {"i4", DType::i32}, {"i8", DType::i64}, {"u1", DType::u8},
-                {"b1", DType::boolean}, {"i1", DType::i32}, {"i2", DType::i32},
-                {"u2", DType::i32}, {"u4", DType::i64}};
   if (d == "?") d = "b1";
-  for (const auto& k : kKnown) {
-    if (d == k.code) return {d[0], d[1] - '0', order == '>' && d[1] != '1', k.dtype};
+  if (d.size() == 2) {
+    const int size = d[1] - '0';
+    const bool swap = order == '>' && size > 1;
+    Element e{d[0], size, swap, DType::f32};
+    if (d == "f4") return e;
+    if (d == "f8") return e.dtype = DType::f64, e;
+    if (d == "f2") return e.dtype = DType::f16, e;
+    if (d == "b1") return e.dtype = DType::boolean, e;
+    if ((d[0] == 'i' || d[0] == 'u') && integer_element(d[0], size, swap, &e)) return e;
   }
   fail(Code::Unimplemented,
        {"npy \"", name, "\": element type is \"", HeaderParser::printable(descr),
         "\", expected float16/32/64, int8/16/32/64, uint8/16/32 or bool"});
-}
-
-template <class From, class To>
-void widen(const char* from, char* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    From v;
-    std::memcpy(&v, from + i * int64_t(sizeof v), sizeof v);
-    const To w = v;
-    std::memcpy(to + i * int64_t(sizeof w), &w, sizeof w);
-  }
-}
-
-void swap_bytes(std::string& bytes, int size) {
-  for (size_t i = 0; i + size_t(size) <= bytes.size(); i += size_t(size)) {
-    std::reverse(bytes.begin() + int64_t(i), bytes.begin() + int64_t(i) + size);
-  }
-}
-
-void convert(const Element& e, const char* from, char* to, int64_t n) {
-  if (e.kind == 'b') {
-    for (int64_t i = 0; i < n; ++i) to[i] = from[i] != 0;
-  } else if (e.size == size_of(e.dtype)) {
-    if (n > 0) std::memcpy(to, from, size_t(n * e.size));
-  } else if (e.kind == 'i') {
-    e.size == 1 ? widen<int8_t, int32_t>(from, to, n) : widen<int16_t, int32_t>(from, to, n);
-  } else {
-    e.size == 2 ? widen<uint16_t, int32_t>(from, to, n) : widen<uint32_t, int64_t>(from, to, n);
-  }
 }
 
 /// Column-major to row-major.
@@ -249,13 +216,7 @@ Array parse_npy(std::string_view bytes, std::string_view name) {
   }
 
   Array array = make_array({element.dtype, shape});
-  std::string swapped;
   const char* from = body.data();
-  if (element.swap) {
-    swapped = body;
-    swap_bytes(swapped, element.size);
-    from = swapped.data();
-  }
   auto* to = static_cast<char*>(array.data->data());
   if (header.fortran_order && shape.rank() > 1) {
     std::string rows(body.size(), '\0');
