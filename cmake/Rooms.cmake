@@ -48,8 +48,25 @@ macro(evenflow_room_files room)
   list(FILTER tests EXCLUDE REGEX "_slow_test\\.cc$")
 endmacro()
 
-# evenflow_library(name rooms...) makes evenflow::name of those rooms that have a tenant. Further arguments after
-# USES are libraries of ours that it hands on to its users.
+# data/x.bin becomes `const unsigned char kX[]` and `const long kXSize` in evenflow::data. Sets `embedded`.
+macro(evenflow_embed_data)
+  file(GLOB bins CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/data/*.bin)
+  set(embedded "")
+  foreach(bin IN LISTS bins)
+    get_filename_component(stem ${bin} NAME_WE)
+    string(SUBSTRING ${stem} 0 1 initial)
+    string(SUBSTRING ${stem} 1 -1 rest)
+    string(TOUPPER ${initial} initial)
+    set(out ${PROJECT_BINARY_DIR}/embedded/${stem}.cc)
+    set(script ${PROJECT_SOURCE_DIR}/cmake/Embed.cmake)
+    add_custom_command(OUTPUT ${out} DEPENDS ${bin} ${script} VERBATIM
+      COMMAND ${CMAKE_COMMAND} -D IN=${bin} -D OUT=${out} -D NAME=k${initial}${rest} -P ${script})
+    list(APPEND embedded ${out})
+  endforeach()
+endmacro()
+
+# evenflow_library(name ROOMS rooms... [USES libraries...]) makes evenflow::name of those rooms that have a tenant;
+# what it uses of ours, it hands on to its users.
 function(evenflow_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ROOMS;USES")
   set(target evenflow_${name})
@@ -61,6 +78,10 @@ function(evenflow_library name)
   foreach(room IN LISTS arg_ROOMS)
     evenflow_room_files(${room})
     if(sources)
+      if(room STREQUAL "data")
+        evenflow_embed_data()
+        list(APPEND sources ${embedded})
+      endif()
       string(MAKE_C_IDENTIFIER ${room} id)
       add_library(evenflow_${id}_objects OBJECT ${sources})
       evenflow_compile(evenflow_${id}_objects ${uses_${id}})
