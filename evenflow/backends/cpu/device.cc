@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "evenflow/core/device.h"
+
+#include <hwy/highway.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <fstream>
+#ifdef __unix__
+#include <unistd.h>
+#endif
+
+#include "evenflow/core/parallel.h"
+
+namespace evenflow {
+namespace {
+
+constexpr std::string_view kKinds[] = {"cpu", "cuda", "sycl"};
+constexpr std::string_view kReasons[] = {"", "this build has no CUDA plug-in",
+                                         "this build has no SYCL plug-in"};
+
+std::string brand() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name"))
+      if (const size_t colon = line.find(": "); colon != line.npos) return line.substr(colon + 2);
+  return "CPU";
+}
+
+// The best of what Highway compiled the kernels for and this machine has.
+std::string isa() {
+  const int64_t targets = HWY_SUPPORTED_TARGETS & HWY_TARGETS;
+  return hwy::TargetName(targets & -targets);
+}
+
+std::string describe_cpu() {
+  std::string s = brand() + ", ";
+#ifdef _SC_NPROCESSORS_ONLN
+  s += std::to_string(sysconf(_SC_NPROCESSORS_ONLN)) + " cores, ";
+#endif
+  s += isa() + ", " + std::to_string(thread_count()) + " threads";
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  if (const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE); l2 > 0)
+    s += ", L2 " + std::to_string(l2 >> 10) + " KiB";
+#endif
+  return s;
+}
+
+}  // namespace
+
+Device::Device(std::string_view name) {
+  const size_t colon = name.find(':');
+  const std::string_view word = name.substr(0, colon);
+  int at = 0;
+  while (at < int(std::size(kKinds)) && kKinds[at] != word) ++at;
+  bool good = at < int(std::size(kKinds));
+  if (good && colon != name.npos) {
+    const char *begin = name.data() + colon + 1, *end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(begin, end, index);
+    good = begin != end && stop == end && error == std::errc{} && index >= 0;
+  }
+  if (!good)
+    fail({"device is \"", name,
+          "\", expected cpu, cuda or sycl, or one with a number, as in cuda:0"});
+  kind = Kind(at);
+  if (kind != Kind::cpu) fail(Code::Unimplemented, {"device ", name, ": ", kReasons[at]});
+  if (index > 0) fail(Code::Unimplemented, {"device ", name, ": there is one CPU, cpu:0"});
+}
+
+std::string str(const Device& device) {
+  std::string s(kKinds[int(device.kind)]);
+  return device.kind == Device::Kind::cpu ? s : s + ":" + std::to_string(device.index);
+}
+
+Device default_device() {
+  const char* name = std::getenv("EVENFLOW_DEVICE");
+  return name && *name ? Device(name) : Device();
+}
+
+std::vector<DeviceInfo> devices() {
+  std::vector<DeviceInfo> all{{"cpu", describe_cpu(), true, ""}};
+  for (int i = 1; i < int(std::size(kKinds)); ++i)
+    all.push_back({std::string(kKinds[i]), "", false, std::string(kReasons[i])});
+  return all;
+}
+
+}  // namespace evenflow
