@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any bytes at all give a value or an Error. Built by clang with -fsanitize=fuzzer,address,undefined.
+#include "evenflow/format/npy.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace evenflow::format;
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  try {
+    parse_npy(bytes);
+  } catch (const evenflow::Error&) {
+  }
+  return 0;
+}
