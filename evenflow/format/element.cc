@@ -29,11 +29,20 @@ bool integer_element(char kind, int size, bool swap, Element* element) {
   const bool is_signed = kind == 'i';
   DType dtype;
   switch (size) {
-    case 1: dtype = is_signed ? DType::i32 : DType::u8; break;
-    case 2: dtype = DType::i32; break;
-    case 4: dtype = is_signed ? DType::i32 : DType::i64; break;
-    case 8: dtype = DType::i64; break;
-    default: return false;
+    case 1:
+      dtype = is_signed ? DType::i32 : DType::u8;
+      break;
+    case 2:
+      dtype = DType::i32;
+      break;
+    case 4:
+      dtype = is_signed ? DType::i32 : DType::i64;
+      break;
+    case 8:
+      dtype = DType::i64;
+      break;
+    default:
+      return false;
   }
   if (size == 8 && !is_signed) return false;
   *element = {kind, size, swap && size > 1, dtype};

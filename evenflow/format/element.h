@@ -8,9 +8,9 @@
 namespace evenflow::format::detail {
 
 struct Element {
-  char kind = 'f';      ///< f: float, i: signed, u: unsigned, b: bool in one byte
-  int size = 4;         ///< bytes in the file
-  bool swap = false;    ///< the file's byte order is not ours
+  char kind = 'f';           ///< f: float, i: signed, u: unsigned, b: bool in one byte
+  int size = 4;              ///< bytes in the file
+  bool swap = false;         ///< the file's byte order is not ours
   DType dtype = DType::f32;  ///< what it becomes: the same values, never fewer bytes
 };
 

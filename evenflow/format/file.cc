@@ -24,25 +24,31 @@ constexpr size_t kChunk = size_t(1) << 20;
 Code code_of(int error) {
   switch (error) {
     case ENOENT:
-    case ENOTDIR: return Code::NotFound;
+    case ENOTDIR:
+      return Code::NotFound;
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
     case ENOMEM:
     case EMFILE:
-    case ENFILE: return Code::ResourceExhausted;
-    case EIO: return Code::DataLoss;
+    case ENFILE:
+      return Code::ResourceExhausted;
+    case EIO:
+      return Code::DataLoss;
     case EISDIR:
     case ENAMETOOLONG:
     case ELOOP:
-    case EINVAL: return Code::InvalidArgument;
-    default: return Code::FailedPrecondition;
+    case EINVAL:
+      return Code::InvalidArgument;
+    default:
+      return Code::FailedPrecondition;
   }
 }
 
 [[noreturn]] void fail_errno(std::string_view op, const std::string& path, std::string_view step,
                              int error) {
-  fail(code_of(error), {op, " \"", path, "\": ", step, ": ", std::generic_category().message(error)});
+  fail(code_of(error),
+       {op, " \"", path, "\": ", step, ": ", std::generic_category().message(error)});
 }
 
 void check_path(std::string_view op, const std::string& path) {
@@ -77,7 +83,8 @@ class Descriptor {
 
 int sync(int fd) {
   int r;
-  while ((r = detail::file_calls().fsync(fd)) != 0 && errno == EINTR) {}
+  while ((r = detail::file_calls().fsync(fd)) != 0 && errno == EINTR) {
+  }
   return r == 0 ? 0 : errno;
 }
 
@@ -90,7 +97,7 @@ std::string folder_of(const std::string& path) {
 
 /// Where the bytes really go when `path` is a symbolic link to an existing file.
 std::string resolved(const std::string& path) {
-  struct stat link{};
+  struct stat link {};
   if (::lstat(path.c_str(), &link) != 0 || !S_ISLNK(link.st_mode)) return path;
   const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
                                                          &std::free);
@@ -111,12 +118,12 @@ std::string read_file(const std::string& path, int64_t max_bytes) {
   check_path(op, path);
   Descriptor fd(open_retry(path.c_str(), O_RDONLY));
   if (fd.get() < 0) fail_errno(op, path, "open", errno);
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd.get(), &info) != 0) fail_errno(op, path, "stat", errno);
   if (S_ISDIR(info.st_mode)) fail_errno(op, path, "open", EISDIR);
   const auto too_large = [&](int64_t found) {
-    fail(Code::ResourceExhausted, {op, " \"", path, "\": file has ", found,
-                                   " bytes or more, expected at most ", max_bytes});
+    fail(Code::ResourceExhausted,
+         {op, " \"", path, "\": file has ", found, " bytes or more, expected at most ", max_bytes});
   };
   if (S_ISREG(info.st_mode) && info.st_size > max_bytes) too_large(info.st_size);
   try {
@@ -165,8 +172,8 @@ void FileWriter::flush() {
 
 void FileWriter::put(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = detail::file_calls().write(fd_, bytes.data(),
-                                                 std::min(bytes.size(), size_t(1) << 30));
+    const ssize_t n =
+        detail::file_calls().write(fd_, bytes.data(), std::min(bytes.size(), size_t(1) << 30));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_errno("write_file", path_, "write", errno);
     // POSIX lets a device that takes nothing answer 0 for ever.
@@ -179,7 +186,7 @@ void write_file_atomically(const std::string& path, FunctionRef<void(FileWriter&
   constexpr std::string_view op = "write_file";
   check_path(op, path);
   const std::string target = resolved(path);
-  struct stat old{};
+  struct stat old {};
   const bool exists = ::stat(target.c_str(), &old) == 0;
   if (exists && S_ISDIR(old.st_mode)) fail_errno(op, path, "open", EISDIR);
   if (exists && !S_ISREG(old.st_mode)) {

@@ -165,7 +165,7 @@ TEST_F(FileTest, LinksAreFollowedAndPermissionsKept) {
   write_file_atomically(path("link"), "new");
   EXPECT_TRUE(fs::is_symlink(path("link")));
   EXPECT_EQ(read_file(path("a")), "new");
-  struct stat info{};
+  struct stat info {};
   ASSERT_EQ(::stat(path("a").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0640u);
   write_file_atomically("/dev/null", "gone");

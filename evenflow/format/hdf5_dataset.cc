@@ -103,7 +103,8 @@ void parse_enum(Cursor& in, uint32_t bits, int version, Type& type, const Contex
   for (bool& t : is_true) {
     const size_t end = in.rest().find('\0');
     if (end == std::string_view::npos) context.damaged({"enumeration has a name without an end"});
-    const std::string_view name = in.take(version >= 3 ? end + 1 : (end + 8) / 8 * 8).substr(0, end);
+    const std::string_view name =
+        in.take(version >= 3 ? end + 1 : (end + 8) / 8 * 8).substr(0, end);
     t = name == "TRUE";
     if (!t && name != "FALSE") other();
   }
@@ -121,14 +122,22 @@ Type parse_type(std::string_view message, const Context& context) {
   Type type;
   type.size = in.u32();
   switch (head & 15) {
-    case 0: parse_integer(in, bits, type, context); break;
-    case 1: parse_float(in, bits, type, context); break;
+    case 0:
+      parse_integer(in, bits, type, context);
+      break;
+    case 1:
+      parse_float(in, bits, type, context);
+      break;
     case 3:
       type.type_class = Type::Class::string;
       type.padding = bits & 15;
       break;
-    case 5: type.type_class = Type::Class::opaque; break;
-    case 8: parse_enum(in, bits, version, type, context); break;
+    case 5:
+      type.type_class = Type::Class::opaque;
+      break;
+    case 8:
+      parse_enum(in, bits, version, type, context);
+      break;
     case 9:
       if ((bits & 15) != 1) context.refused({"datatype is a sequence of variable length"});
       if (type.size != 16) context.damaged({"variable-length string has ", type.size, " bytes"});
@@ -256,8 +265,8 @@ void parse_layout(std::string_view file, std::string_view message, Dataset& d,
     context.refused({"layout class is ", kind, ", expected compact, contiguous or chunked"});
   }
   if (size != uint64_t(d.storage)) {
-    context.damaged({"shape ", str(d.sig.shape), " needs ", d.storage, " bytes, the storage has ",
-                     size});
+    context.damaged(
+        {"shape ", str(d.sig.shape), " needs ", d.storage, " bytes, the storage has ", size});
   }
 }
 
@@ -269,14 +278,17 @@ Dataset parse_dataset(std::string_view file, const DatasetMessages& m, const Con
   Dataset d;
   const Type type = parse_type(m.type, context);
   switch (type.type_class) {
-    case Type::Class::number: d.element = type.element; break;
+    case Type::Class::number:
+      d.element = type.element;
+      break;
     case Type::Class::opaque:
       if (type.size != 2 || !m.is_bfloat16) {
         context.refused({"datatype is opaque, expected numbers"});
       }
       d.element = {'f', 2, false, DType::bf16};
       break;
-    default: context.refused({"datatype is a string, expected numbers"});
+    default:
+      context.refused({"datatype is a string, expected numbers"});
   }
   const Space space = parse_space(m.space, context);
   if (space.null) context.refused({"dataspace is null, expected a shape"});
@@ -332,7 +344,11 @@ std::string unshuffle(std::string_view in, size_t size) {
 class ChunkReader {
  public:
   ChunkReader(std::string_view file, const Dataset& dataset, const Context& context, char* to)
-      : file_(file), d_(dataset), context_(context), to_(to), bytes_(uint64_t(dataset.element.size)) {
+      : file_(file),
+        d_(dataset),
+        context_(context),
+        to_(to),
+        bytes_(uint64_t(dataset.element.size)) {
     for (const int64_t extent : d_.chunk) bytes_ *= uint64_t(extent);
   }
 

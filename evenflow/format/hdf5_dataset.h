@@ -77,9 +77,9 @@ struct Dataset {
   std::string_view plain;  ///< the elements, when they are not chunked
   bool is_chunked = false;
   bool is_compressed = false;
-  std::vector<int64_t> chunk;  ///< extents of a chunk
-  int64_t chunks = 0;          ///< how many there must be
-  int64_t storage = 0;         ///< bytes of all elements in the file's type, whole chunks
+  std::vector<int64_t> chunk;   ///< extents of a chunk
+  int64_t chunks = 0;           ///< how many there must be
+  int64_t storage = 0;          ///< bytes of all elements in the file's type, whole chunks
   uint64_t index = kUndefined;  ///< B-tree
   bool is_single_chunk = false;
   uint64_t single_size = 0;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <new>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -201,7 +202,8 @@ void Hdf5File::Impl::read_object(uint64_t address, Object& object, Context& cont
     const uint64_t size = heap.u64();
     heap.skip(8);
     const uint64_t at = heap.u64();
-    walk_group(header.tree, -1, block(at, size, context, "local heap data").rest(), header, context);
+    walk_group(header.tree, -1, block(at, size, context, "local heap data").rest(), header,
+               context);
   }
   for (auto& [link, target] : header.links) {
     if (link.empty() || link == "." || link == ".." || link.find('/') != link.npos) {
@@ -257,7 +259,8 @@ void Hdf5File::Impl::read_header_2(uint64_t address, Object& object, Header& hea
   if (header_flags & 0x10) head.skip(4);
   const uint64_t first = head.number(1 << (header_flags & 3));
   const uint64_t prefix = bytes.size() - address - head.left();
-  if (first > head.left()) context.damaged({"object header has ", first, " bytes: it is truncated"});
+  if (first > head.left())
+    context.damaged({"object header has ", first, " bytes: it is truncated"});
 
   std::vector<std::pair<uint64_t, uint64_t>> blocks{{address, prefix + first + 4}};
   for (size_t i = 0; i < blocks.size(); ++i) {
@@ -283,8 +286,7 @@ void Hdf5File::Impl::read_header_2(uint64_t address, Object& object, Header& hea
 }
 
 void Hdf5File::Impl::take_message(int type, int flags, std::string_view body, Object& object,
-                                  Header& header,
-                                  std::vector<std::pair<uint64_t, uint64_t>>& more,
+                                  Header& header, std::vector<std::pair<uint64_t, uint64_t>>& more,
                                   const Context& context) {
   const auto once = [&](std::string_view& slot) {
     if (!slot.empty()) context.damaged({"has two messages of type ", type});
@@ -293,11 +295,17 @@ void Hdf5File::Impl::take_message(int type, int flags, std::string_view body, Ob
   };
   Cursor in(body, context, "message");
   switch (type) {
-    case kDataspace: return once(object.messages.space);
-    case kDatatype: return once(object.messages.type);
-    case kLayout: return once(object.messages.layout);
-    case kFilters: return once(object.messages.filters);
-    case kExternalFiles: object.messages.external = true; return;
+    case kDataspace:
+      return once(object.messages.space);
+    case kDatatype:
+      return once(object.messages.type);
+    case kLayout:
+      return once(object.messages.layout);
+    case kFilters:
+      return once(object.messages.filters);
+    case kExternalFiles:
+      object.messages.external = true;
+      return;
     case kLinkInfo: {
       header.is_group = true;
       in.skip(1);
@@ -342,8 +350,8 @@ void Hdf5File::Impl::take_link(std::string_view body, Header& header, const Cont
   if (flags & 16) in.skip(1);
   const std::string link(in.take(in.number(1 << (flags & 3))));
   if (kind != 0) {
-    context.refused({"\"", link, "\" is a ", kind == 1 ? "soft" : "external",
-                     " link, expected an object"});
+    context.refused(
+        {"\"", link, "\" is a ", kind == 1 ? "soft" : "external", " link, expected an object"});
   }
   header.links.emplace_back(link, in.u64());
 }
@@ -507,7 +515,9 @@ const Object& Hdf5File::Impl::get(std::string_view path, bool is_dataset) const 
   const Object* object = find(path);
   if (!object || object->is_dataset != is_dataset) {
     fail(Code::NotFound, {"hdf5 \"", name, "\": ", path.empty() ? "/" : path,
-                          !object ? " is not there" : is_dataset ? " is a group" : " is a dataset",
+                          !object      ? " is not there"
+                          : is_dataset ? " is a group"
+                                       : " is a dataset",
                           is_dataset ? ", expected a dataset" : ", expected a group"});
   }
   return *object;
@@ -552,8 +562,12 @@ Sig Hdf5File::sig(std::string_view path) const {
 Array Hdf5File::read(std::string_view path) const {
   const Object& object = impl_->get(path, true);
   const Context context{impl_->name, std::string(path)};
-  return hdf5::read_dataset(impl_->bytes,
-                            hdf5::parse_dataset(impl_->bytes, object.messages, context), context);
+  try {
+    return hdf5::read_dataset(impl_->bytes,
+                              hdf5::parse_dataset(impl_->bytes, object.messages, context), context);
+  } catch (const std::bad_alloc&) {
+    fail(Code::ResourceExhausted, {"hdf5 \"", impl_->name, "\": ", path, ": no memory"});
+  }
 }
 
 std::optional<std::string> Hdf5File::attribute(std::string_view path, std::string_view name) const {

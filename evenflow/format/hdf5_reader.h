@@ -17,9 +17,9 @@ namespace evenflow::format {
 /// datasets that are compact, contiguous or chunked (B-tree 1, or one single chunk), plain or
 /// filtered by shuffle, deflate and fletcher32; IEEE floats of 16, 32 and 64 bits, bfloat16 (as
 /// such a float, or as Keras writes it: two opaque bytes and the attribute dtype = "bfloat16"),
-/// integers (see parse_npy for the narrow ones) and h5py's bool, in any byte order; string attributes.
-/// Everything else is refused by name with Unimplemented: soft and external links, external
-/// storage, dense groups, shared messages, other chunk indexes, filters and types.
+/// integers (see parse_npy for the narrow ones) and h5py's bool, in any byte order; string
+/// attributes. Everything else is refused by name with Unimplemented: soft and external links,
+/// external storage, dense groups, shared messages, other chunk indexes, filters and types.
 ///
 /// Paths are names joined by '/'; "" and "/" are the root. A path that is not there is NotFound.
 /// Damaged or hostile bytes are DataLoss. Opening takes time linear in the file's size. Datasets
@@ -27,7 +27,7 @@ namespace evenflow::format {
 /// are refused before anything is allocated for them.
 class Hdf5File {
  public:
-  static constexpr int kMaxDepth = 64;         ///< groups within groups
+  static constexpr int kMaxDepth = 64;           ///< groups within groups
   static constexpr int64_t kMaxInflation = 100;  ///< of all compressed datasets together
 
   /// `name` stands for the file in errors.

@@ -53,8 +53,9 @@ std::map<std::string, Theirs> read_by_libhdf5(const std::string& bytes) {
       const H5T_class_t kind = H5Tget_class(type);
       if (kind == H5T_INTEGER || kind == H5T_FLOAT) {
         t.numbers.resize(n);
-        EXPECT_GE(H5Dread(object, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT,
-                          t.numbers.data()), 0) << name;
+        EXPECT_GE(
+            H5Dread(object, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, t.numbers.data()), 0)
+            << name;
       } else {
         t.raw.resize(n * H5Tget_size(type));
         EXPECT_GE(H5Dread(object, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, t.raw.data()), 0) << name;
@@ -135,8 +136,9 @@ TEST(Hdf5Reader, Types) {
   EXPECT_EQ(f.sig("scalar"), (Sig{DType::f32, {}}));
   EXPECT_EQ(f.sig("empty"), (Sig{DType::f32, {0, 3}}));
   EXPECT_EQ(f.read("empty").data->bytes(), 0);
-  EXPECT_EQ(f.attribute("", "text"), "gr\xc3\xbc\xc3\x9f"
-                                     "e");
+  EXPECT_EQ(f.attribute("", "text"),
+            "gr\xc3\xbc\xc3\x9f"
+            "e");
   EXPECT_EQ(f.attribute("", "fixed"), "fixed");
   EXPECT_EQ(f.attribute("", "number"), std::nullopt);
   EXPECT_EQ(f.attribute("", "none"), std::nullopt);
@@ -166,13 +168,20 @@ Error error_of(F&& f) {
 }
 
 TEST(Hdf5Reader, RefusesByName) {
-  const std::map<std::string, std::string> reasons{
-      {"soft_link", "soft link"}, {"external_link", "external link"}, {"dense", "dense"},
-      {"complex", "datatype is of class"}, {"uint64", "unsigned integer type of 64 bits"},
-      {"string", "string"}, {"struct", "datatype is of class 6"}, {"opaque", "opaque"},
-      {"rank9", "rank is 9"}, {"null", "null"}, {"lzf", "filter 32000"},
-      {"external_storage", "another file"}, {"unwritten", "never written"},
-      {"fixed_array", "fixed array"}};
+  const std::map<std::string, std::string> reasons{{"soft_link", "soft link"},
+                                                   {"external_link", "external link"},
+                                                   {"dense", "dense"},
+                                                   {"complex", "datatype is of class"},
+                                                   {"uint64", "unsigned integer type of 64 bits"},
+                                                   {"string", "string"},
+                                                   {"struct", "datatype is of class 6"},
+                                                   {"opaque", "opaque"},
+                                                   {"rank9", "rank is 9"},
+                                                   {"null", "null"},
+                                                   {"lzf", "filter 32000"},
+                                                   {"external_storage", "another file"},
+                                                   {"unwritten", "never written"},
+                                                   {"fixed_array", "fixed array"}};
   for (const auto& [name, reason] : reasons) {
     const Error e = error_of([&] {
       const Hdf5File f(fixture("refused_" + name + ".h5"), name);

@@ -93,12 +93,18 @@ std::string checked(std::string_view path) {
 Handle type_of(DType dtype, std::string_view path) {
   const auto copy = [&](hid_t type) { return Handle(H5Tcopy(type), H5Tclose, "H5Tcopy", path); };
   switch (dtype) {
-    case DType::f32: return copy(H5T_IEEE_F32LE);
-    case DType::f64: return copy(H5T_IEEE_F64LE);
-    case DType::i32: return copy(H5T_STD_I32LE);
-    case DType::i64: return copy(H5T_STD_I64LE);
-    case DType::u8: return copy(H5T_STD_U8LE);
-    case DType::bf16: return Handle(H5Tcreate(H5T_OPAQUE, 2), H5Tclose, "H5Tcreate", path);
+    case DType::f32:
+      return copy(H5T_IEEE_F32LE);
+    case DType::f64:
+      return copy(H5T_IEEE_F64LE);
+    case DType::i32:
+      return copy(H5T_STD_I32LE);
+    case DType::i64:
+      return copy(H5T_STD_I64LE);
+    case DType::u8:
+      return copy(H5T_STD_U8LE);
+    case DType::bf16:
+      return Handle(H5Tcreate(H5T_OPAQUE, 2), H5Tclose, "H5Tcreate", path);
     case DType::f16: {
       const hid_t half = H5Tcopy(H5T_IEEE_F32LE);
       if (half >= 0) {
@@ -154,9 +160,8 @@ struct Hdf5Writer::Impl {
     check(H5Tset_size(type, H5T_VARIABLE), "H5Tset_size", path);
     check(H5Tset_cset(type, H5T_CSET_UTF8), "H5Tset_cset", path);
     const Handle space(H5Screate(H5S_SCALAR), H5Sclose, "H5Screate", path);
-    const Handle attribute(
-        H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose,
-        "H5Acreate2", path);
+    const Handle attribute(H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT),
+                           H5Aclose, "H5Acreate2", path);
     const char* text = value.c_str();
     check(H5Awrite(attribute, type, &text), "H5Awrite", path);
   }
@@ -209,9 +214,9 @@ void Hdf5Writer::dataset(std::string_view path, const Array& array) {
   const Handle type = type_of(array.sig.dtype, at);
   const Shape& shape = array.sig.shape;
   const std::vector<hsize_t> dims(shape.begin(), shape.end());
-  const Handle space(dims.empty() ? H5Screate(H5S_SCALAR)
-                                  : H5Screate_simple(shape.rank(), dims.data(), nullptr),
-                     H5Sclose, "H5Screate", at);
+  const Handle space(
+      dims.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(shape.rank(), dims.data(), nullptr),
+      H5Sclose, "H5Screate", at);
   const Handle properties(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, "H5Pcreate", at);
   check(H5Pset_obj_track_times(properties, false), "H5Pset_obj_track_times", at);
   const Handle dataset(
@@ -233,7 +238,8 @@ void Hdf5Writer::attribute(std::string_view path, std::string_view name, std::st
     fail(Code::NotFound, {"hdf5_writer: ", at, " is not there"});
   }
   if (name.empty() || name.find('\0') != name.npos || value.find('\0') != value.npos) {
-    fail({"hdf5_writer: ", at, ": an attribute's name is empty, or it or its value has a zero byte"});
+    fail({"hdf5_writer: ", at,
+          ": an attribute's name is empty, or it or its value has a zero byte"});
   }
   const Library library;
   impl_->add_attribute(at, std::string(name), std::string(value));

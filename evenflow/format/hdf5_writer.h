@@ -24,8 +24,8 @@ class Hdf5Writer {
 
   /// Makes a group; one that is there already is left as it is.
   void group(std::string_view path);
-  /// A dataset. bool is written as h5py's enumeration, bf16 as Keras writes it: two opaque bytes and
-  /// the attribute dtype = "bfloat16".
+  /// A dataset. bool is written as h5py's enumeration, bf16 as Keras writes it: two opaque bytes
+  /// and the attribute dtype = "bfloat16".
   void dataset(std::string_view path, const Array& array);
   /// A string attribute of a group or dataset that is there ("" is the root), as h5py writes a str.
   void attribute(std::string_view path, std::string_view name, std::string_view value);

@@ -80,7 +80,9 @@ TEST(Hdf5Writer, Refusals) {
   EXPECT_EQ(code_of([&] { w.group("a/0"); }), Code::InvalidArgument);
   EXPECT_EQ(code_of([&] { w.dataset("", a); }), Code::InvalidArgument);
   EXPECT_EQ(code_of([&] { w.dataset("../x", a); }), Code::InvalidArgument);
-  EXPECT_EQ(code_of([&] { w.dataset("b", {{DType::f32, {2, 100}}, a.data}); }),
+  EXPECT_EQ(code_of([&] {
+              w.dataset("b", {{DType::f32, {2, 100}}, a.data});
+            }),
             Code::InvalidArgument);
   EXPECT_EQ(code_of([&] { w.attribute("b", "x", "y"); }), Code::NotFound);
   EXPECT_EQ(code_of([&] { w.attribute("a", "", "y"); }), Code::InvalidArgument);

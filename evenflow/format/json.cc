@@ -86,8 +86,8 @@ bool is_finite(const Json& json) {
 
 JsonValue parse_json(std::string_view text, std::string name, const JsonLimits& limits) {
   if (int64_t(text.size()) > limits.max_bytes) {
-    fail(Code::ResourceExhausted, {"json \"", name, "\": has ", text.size(),
-                                   " bytes, expected at most ", limits.max_bytes});
+    fail(Code::ResourceExhausted,
+         {"json \"", name, "\": has ", text.size(), " bytes, expected at most ", limits.max_bytes});
   }
   auto document = std::make_shared<Json>();
   try {

@@ -49,14 +49,14 @@ TEST(Json, ErrorsNameThePlace) {
             "config.json: layers[0].config.filters is \"x\", expected an integer");
   EXPECT_EQ(message([&] { config["rate"].integer(); }),
             "config.json: layers[0].config.rate is 0.5, expected an integer");
-  EXPECT_EQ(message([&] { config["big"].integer(); }),
-            "config.json: layers[0].config.big is 18446744073709551615, expected an integer of 64 bits");
+  EXPECT_EQ(
+      message([&] { config["big"].integer(); }),
+      "config.json: layers[0].config.big is 18446744073709551615, expected an integer of 64 bits");
   EXPECT_EQ(message([&] { config["size"][0].integer(4); }),
             "config.json: layers[0].config.size[0] is 3, expected an integer of at least 4");
   EXPECT_EQ(message([&] { config["size"][2]; }),
             "config.json: layers[0].config.size has 2 elements, expected one at 2");
-  EXPECT_EQ(message([&] { config["units"]; }),
-            "config.json: layers[0].config lacks \"units\"");
+  EXPECT_EQ(message([&] { config["units"]; }), "config.json: layers[0].config lacks \"units\"");
   EXPECT_EQ(message([&] { config["bias"]["x"]; }),
             "config.json: layers[0].config.bias is true, expected an object");
   EXPECT_EQ(message([&] { v.boolean(); }),
@@ -72,11 +72,14 @@ TEST(Json, RefusesWhatIsNotJson) {
   }
   EXPECT_EQ(code_of(std::string("\"a\0b\"", 5)), Code::DataLoss);
   EXPECT_EQ(std::string(error_of([] { parse_json("[1,]", "x.json"); }).what())
-                .find("json \"x.json\": parse error at line 1"), 0u);
+                .find("json \"x.json\": parse error at line 1"),
+            0u);
 }
 
 TEST(Json, Limits) {
-  const auto nested = [](int n) { return std::string(size_t(n), '[') + std::string(size_t(n), ']'); };
+  const auto nested = [](int n) {
+    return std::string(size_t(n), '[') + std::string(size_t(n), ']');
+  };
   EXPECT_TRUE(parse_json(nested(100), "x").is_array());
   EXPECT_EQ(code_of(nested(101)), Code::ResourceExhausted);
   EXPECT_EQ(code_of(std::string(1 << 20, '[')), Code::ResourceExhausted);

@@ -91,7 +91,8 @@ class HeaderParser {
   std::string descr() {
     skip_space();
     if (at_ < text_.size() && text_[at_] == '[') {
-      fail(Code::Unimplemented, {"npy \"", name_, "\": element type is a structure, expected a number"});
+      fail(Code::Unimplemented,
+           {"npy \"", name_, "\": element type is a structure, expected a number"});
     }
     return quoted();
   }
@@ -198,8 +199,8 @@ Array parse_npy(std::string_view bytes, std::string_view name) {
   const Header header = HeaderParser(bytes.substr(start, length), name).parse();
   const Element element = element_of(header.descr, name);
   if (header.shape.size() > size_t(kMaxRank)) {
-    fail(Code::Unimplemented, {"npy \"", name, "\": rank is ", header.shape.size(),
-                               ", expected at most ", kMaxRank});
+    fail(Code::Unimplemented,
+         {"npy \"", name, "\": rank is ", header.shape.size(), ", expected at most ", kMaxRank});
   }
   const std::string_view body = bytes.substr(start + length);
   Shape shape;
@@ -219,9 +220,10 @@ Array parse_npy(std::string_view bytes, std::string_view name) {
   const char* from = body.data();
   auto* to = static_cast<char*>(array.data->data());
   if (header.fortran_order && shape.rank() > 1) {
-    std::string rows(body.size(), '\0');
-    transpose(from, rows.data(), shape, element.size);
-    convert(element, rows.data(), to, shape.count());
+    const BufferPtr rows = make_buffer(expected);
+    auto* ordered = static_cast<char*>(rows->data());
+    transpose(from, ordered, shape, element.size);
+    convert(element, ordered, to, shape.count());
   } else {
     convert(element, from, to, shape.count());
   }
@@ -238,13 +240,27 @@ std::string header_bytes(const Sig& sig) {
   std::string_view descr;
   switch (sig.dtype) {
     case DType::f32:
-    case DType::bf16: descr = "<f4"; break;
-    case DType::f64: descr = "<f8"; break;
-    case DType::f16: descr = "<f2"; break;
-    case DType::i32: descr = "<i4"; break;
-    case DType::i64: descr = "<i8"; break;
-    case DType::u8: descr = "|u1"; break;
-    case DType::boolean: descr = "|b1"; break;
+    case DType::bf16:
+      descr = "<f4";
+      break;
+    case DType::f64:
+      descr = "<f8";
+      break;
+    case DType::f16:
+      descr = "<f2";
+      break;
+    case DType::i32:
+      descr = "<i4";
+      break;
+    case DType::i64:
+      descr = "<i8";
+      break;
+    case DType::u8:
+      descr = "|u1";
+      break;
+    case DType::boolean:
+      descr = "|b1";
+      break;
   }
   std::string dict = concat({"{'descr': '", descr, "', 'fortran_order': False, 'shape': ("});
   for (int i = 0; i < sig.shape.rank(); ++i) {

@@ -45,7 +45,8 @@ TEST(Npy, RoundTripOfEveryType) {
     for (const Shape& shape : {Shape{}, Shape{3}, Shape{2, 0, 3}, Shape{2, 3, 4}}) {
       Array a = make_array({DType(d), shape});
       auto* p = static_cast<char*>(a.data->data());
-      for (int64_t i = 0; i < a.sig.bytes(); ++i) p[i] = char(DType(d) == DType::boolean ? i & 1 : i);
+      for (int64_t i = 0; i < a.sig.bytes(); ++i)
+        p[i] = char(DType(d) == DType::boolean ? i & 1 : i);
       const Array b = parse_npy(npy_bytes(a));
       EXPECT_EQ(b.sig.shape, shape);
       if (DType(d) == DType::bf16) {
@@ -79,7 +80,8 @@ TEST(Npy, Versions) {
 }
 
 TEST(Npy, ByteOrderAndFortranOrder) {
-  const std::string big("\x3f\x80\0\0\x40\0\0\0\x40\x40\0\0\x40\x80\0\0\x40\xa0\0\0\x40\xc0\0\0", 24);
+  const std::string big("\x3f\x80\0\0\x40\0\0\0\x40\x40\0\0\x40\x80\0\0\x40\xa0\0\0\x40\xc0\0\0",
+                        24);
   EXPECT_EQ(values<float>(parse_npy(
                 file_of("{'descr': '>f4', 'fortran_order': False, 'shape': (2, 3)}", big))),
             (std::vector<float>{1, 2, 3, 4, 5, 6}));
@@ -95,7 +97,8 @@ TEST(Npy, NarrowIntegersAreWidened) {
   };
   EXPECT_EQ(values<int32_t>(of("|i1", raw<int8_t>({-1, 2}))), (std::vector<int32_t>{-1, 2}));
   EXPECT_EQ(values<int32_t>(of("<i2", raw<int16_t>({-1, 2}))), (std::vector<int32_t>{-1, 2}));
-  EXPECT_EQ(values<int32_t>(of("<u2", raw<uint16_t>({65535, 2}))), (std::vector<int32_t>{65535, 2}));
+  EXPECT_EQ(values<int32_t>(of("<u2", raw<uint16_t>({65535, 2}))),
+            (std::vector<int32_t>{65535, 2}));
   EXPECT_EQ(values<int64_t>(of("<u4", raw<uint32_t>({4294967295u, 2}))),
             (std::vector<int64_t>{4294967295, 2}));
   EXPECT_EQ(values<bool>(of("|b1", raw<uint8_t>({7, 0}))), (std::vector<bool>{true, false}));
@@ -104,15 +107,20 @@ TEST(Npy, NarrowIntegersAreWidened) {
 TEST(Npy, RefusesWhatItCannotHold) {
   for (const char* descr : {"<c8", "|O", "<U5", "|S3", "<u8", "|V2", "<f16", "<M8[s]", "f", ""}) {
     std::string message;
-    EXPECT_EQ(code_of(file_of(concat({"{'descr': '", descr,
-                                      "', 'fortran_order': False, 'shape': (0,)}"}), ""), &message),
-              Code::Unimplemented);
+    EXPECT_EQ(
+        code_of(file_of(concat({"{'descr': '", descr, "', 'fortran_order': False, 'shape': (0,)}"}),
+                        ""),
+                &message),
+        Code::Unimplemented);
     EXPECT_NE(message.find("x.npy"), message.npos) << message;
   }
   EXPECT_EQ(code_of(file_of("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}",
-                            raw({1.f}))), Code::Unimplemented);
+                            raw({1.f}))),
+            Code::Unimplemented);
   EXPECT_EQ(code_of(file_of("{'descr': '<f4', 'fortran_order': False, 'shape': "
-                            "(1, 1, 1, 1, 1, 1, 1, 1, 1)}", raw({1.f}))), Code::Unimplemented);
+                            "(1, 1, 1, 1, 1, 1, 1, 1, 1)}",
+                            raw({1.f}))),
+            Code::Unimplemented);
 }
 
 TEST(Npy, RefusesDamage) {
@@ -121,13 +129,25 @@ TEST(Npy, RefusesDamage) {
     return file_of("{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + "}", bytes);
   };
   for (const std::string& bytes :
-       {std::string(), std::string("PK"), f4("(2,)", body + "x"), f4("(3,)", body),
-        f4("(1152921504606846976,)", body), f4("(4294967296, 4294967296)", body),
-        f4("(99999999999999999999999,)", body), f4("(0, 9223372036854775807, 2)", ""),
-        f4("(-2,)", body), f4("(2.0,)", body), f4("2", body), f4("(2)", body), f4("(2,", body),
-        f4("(2,), 'x': 1", body), f4("(2,), 'shape': (2,)", body),
-        file_of("{'descr': '<f4', 'shape': (2,)}", body), file_of("", body),
-        file_of("{'descr': '<f4", body), file_of("{'descr': '<f4', 'fortran_order': 1}", body),
+       {std::string(),
+        std::string("PK"),
+        f4("(2,)", body + "x"),
+        f4("(3,)", body),
+        f4("(1152921504606846976,)", body),
+        f4("(4294967296, 4294967296)", body),
+        f4("(99999999999999999999999,)", body),
+        f4("(0, 9223372036854775807, 2)", ""),
+        f4("(-2,)", body),
+        f4("(2.0,)", body),
+        f4("2", body),
+        f4("(2)", body),
+        f4("(2,", body),
+        f4("(2,), 'x': 1", body),
+        f4("(2,), 'shape': (2,)", body),
+        file_of("{'descr': '<f4', 'shape': (2,)}", body),
+        file_of("", body),
+        file_of("{'descr': '<f4", body),
+        file_of("{'descr': '<f4', 'fortran_order': 1}", body),
         file_of("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)} x", body),
         f4("(2,)", body).replace(6, 1, "\x09")}) {
     EXPECT_EQ(code_of(bytes), Code::DataLoss) << bytes;

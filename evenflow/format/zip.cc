@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <new>
 #include <set>
 #include <utility>
 
@@ -79,8 +80,8 @@ struct ZipReader::Impl {
     zip_error_fini(&error);
     const int64_t count = zip_get_num_entries(archive.zip, 0);
     if (count > limits.max_members) {
-      refused(Code::ResourceExhausted, {"has ", count, " members, expected at most ",
-                                        limits.max_members});
+      refused(Code::ResourceExhausted,
+              {"has ", count, " members, expected at most ", limits.max_members});
     }
     int64_t total = 0;
     for (int64_t i = 0; i < count; ++i) take(zip_uint64_t(i), limits, total);
@@ -93,8 +94,7 @@ struct ZipReader::Impl {
         ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
     if (zip_stat_index(archive.zip, i, ZIP_FL_ENC_GUESS, &info) != 0 ||
         (info.valid & needed) != needed) {
-      refused(Code::DataLoss, {"member ", i, " cannot be described: ",
-                               zip_strerror(archive.zip)});
+      refused(Code::DataLoss, {"member ", i, " cannot be described: ", zip_strerror(archive.zip)});
     }
     std::string_view member = info.name;
     const bool is_folder = member.ends_with('/');
@@ -119,18 +119,18 @@ struct ZipReader::Impl {
                                            ", expected stored (0) or deflated (8)"});
     }
     const zip_uint64_t most = zip_uint64_t(limits.max_bytes);
-    if (info.size > most || info.comp_size > most || int64_t(info.size) > limits.max_bytes - total) {
-      member_refused(Code::ResourceExhausted,
-                     {"has ", info.size, " bytes, expected at most ", limits.max_bytes,
-                      " in all members"});
+    if (info.size > most || info.comp_size > most ||
+        int64_t(info.size) > limits.max_bytes - total) {
+      member_refused(Code::ResourceExhausted, {"has ", info.size, " bytes, expected at most ",
+                                               limits.max_bytes, " in all members"});
     }
     if (info.comp_method == ZIP_CM_STORE && info.size != info.comp_size) {
-      member_refused(Code::DataLoss, {"is stored, has ", info.size, " bytes, and takes ",
-                                      info.comp_size});
+      member_refused(Code::DataLoss,
+                     {"is stored, has ", info.size, " bytes, and takes ", info.comp_size});
     }
     if (info.comp_size > bytes.size()) {
-      member_refused(Code::DataLoss, {"takes ", info.comp_size, " bytes, the archive has ",
-                                      bytes.size()});
+      member_refused(Code::DataLoss,
+                     {"takes ", info.comp_size, " bytes, the archive has ", bytes.size()});
     }
     total += int64_t(info.size);
     const auto inflated = [&](int64_t size, int64_t from) {
@@ -166,14 +166,16 @@ struct ZipReader::Impl {
     std::string out(size_t(size), '\0');
     int64_t filled = 0;
     for (;;) {
-      // One byte more than stated is asked for: it must not come, and at the end the CRC is checked.
+      // One byte more than stated is asked for: it must not come, and at the end the CRC is
+      // checked.
       char extra;
       const bool at_end = filled == size;
       const int64_t n = zip_fread(file, at_end ? &extra : out.data() + filled,
                                   at_end ? 1 : zip_uint64_t(size - filled));
       if (n < 0) refused(Code::DataLoss, {"member \"", member, "\": ", zip_file_strerror(file)});
       if (n == 0) break;
-      if (at_end) refused(Code::DataLoss, {"member \"", member, "\" has more than ", size, " bytes"});
+      if (at_end)
+        refused(Code::DataLoss, {"member \"", member, "\" has more than ", size, " bytes"});
       filled += n;
     }
     if (filled != size) {
@@ -197,7 +199,13 @@ const std::vector<ZipMember>& ZipReader::members() const { return impl_->members
 bool ZipReader::has(std::string_view member) const {
   return impl_->index.find(member) != impl_->index.end();
 }
-std::string ZipReader::read(std::string_view member) const { return impl_->read(member); }
+std::string ZipReader::read(std::string_view member) const {
+  try {
+    return impl_->read(member);
+  } catch (const std::bad_alloc&) {
+    impl_->refused(Code::ResourceExhausted, {"member \"", member, "\": no memory for its bytes"});
+  }
+}
 
 struct ZipWriter::Impl {
   struct Member {

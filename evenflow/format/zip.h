@@ -21,7 +21,7 @@ struct ZipLimits {
 
 struct ZipMember {
   std::string name;
-  int64_t size = 0;             ///< uncompressed
+  int64_t size = 0;  ///< uncompressed
   int64_t compressed_size = 0;
 };
 
@@ -40,7 +40,8 @@ class ZipReader {
 
   const std::vector<ZipMember>& members() const;  ///< in the archive's order
   bool has(std::string_view member) const;
-  /// A member's bytes. Throws NotFound; DataLoss when its size or checksum (CRC-32) is not as stated.
+  /// A member's bytes. Throws NotFound; DataLoss when its size or checksum (CRC-32) is not as
+  /// stated.
   std::string read(std::string_view member) const;
 
  private:

@@ -88,8 +88,7 @@ TEST(Zip, NamesThatAreRefused) {
   const std::string good = w.finish();
   for (const char* name : {"/aa/b/cc", "../bb/cc", "aa/../cc", "aa//b/cc", "aa/b/../", "c:/bb/cc",
                            "aa\\bb\\cc", "aa/bb/.\n", "./bb//cc"}) {
-    const Error e =
-        error_of([&] { ZipReader zip(replaced(good, "aa/bb/cc", name), "m.keras"); });
+    const Error e = error_of([&] { ZipReader zip(replaced(good, "aa/bb/cc", name), "m.keras"); });
     EXPECT_EQ(e.code(), Code::DataLoss) << name;
     EXPECT_NE(std::string(e.what()).find("zip \"m.keras\": "), std::string::npos) << e.what();
     ZipWriter writer;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes at all give a value or an Error. Built by clang with -fsanitize=fuzzer,address,undefined.
+// Any bytes at all give a value or an Error. Built by clang with
+// -fsanitize=fuzzer,address,undefined.
 #include "evenflow/format/npy.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
