@@ -33,7 +33,6 @@ struct Node : std::enable_shared_from_this<Node> {
   bool cut = false;                          ///< its history was dropped
   ~Node();                                   // iterative: a chain of a million nodes must not recurse
 };
-inline const Sig& Edge::sig() const { return node->sigs[size_t(out)]; }
 /// "conv2d \"block1/conv\" (net.cc:12)"
 std::string str(const Node& node);
 

@@ -48,6 +48,7 @@ Tensor placeholder(const Sig& sig, int index, VarPtr var) {
 }
 
 // ---- handles ------------------------------------------------------------------------------------------------------------
+const Sig& Edge::sig() const { return node->sigs[size_t(out)]; }
 Tensor::Tensor(Edge e) : edge_(std::move(e)) {
   if (edge_.node) edge_.node->handles.fetch_add(1, std::memory_order_relaxed);
 }

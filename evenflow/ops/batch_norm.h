@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batch normalisation (Ioffe & Szegedy 2015) as three operations, and fused forms that match their composition:
+//   statistics (n, mean, M2) of a batch, their merge by Chan's formula, and normalise: y = gamma (x - mean) / sqrt(variance + epsilon) + beta.
+// `axis` holds the axes that keep statistics of their own (channels); all others are merged. Statistics, gamma and beta are f32, or f64
+// for x in f64, whatever the type of x. n = 0 gives (0, 0, 0) and an empty y; n = 1 gives y = beta.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "evenflow/graph/tensor.h"
+
+namespace evenflow {
+
+struct Statistics {
+  Tensor n;     ///< elements merged, f32 []
+  Tensor mean;  ///< [channels...]
+  Tensor m2;    ///< sum of squared deviations, [channels...]
+  /// Population variance M2 / n; 0 for n = 0.
+  Tensor variance() const;
+};
+/// Of the values as they are stored. Never E[x^2] - E[x]^2: exact to f32 however large the mean.
+Statistics batch_norm_statistics(In x, std::vector<int64_t> axis = {-1});
+/// Of both parts together (Chan, Golub & LeVeque 1979); n = 0 is the identity, exactly.
+Statistics merge_statistics(const Statistics& a, const Statistics& b);
+
+struct BatchNormAttrs {
+  double epsilon = 1e-3;
+  std::vector<int64_t> axis = {-1};
+  bool scale = true, center = true, residual = false;
+  std::string activation = "linear";
+  static void fields(auto& self, auto&& field) {
+    field("epsilon", self.epsilon, "added to the variance before the square root");
+    field("axis", self.axis, "the axes with statistics of their own");
+    field("scale", self.scale, "whether gamma is among the inputs");
+    field("center", self.center, "whether beta is among the inputs");
+    field("residual", self.residual, "whether a tensor like x is added before the activation");
+    field("activation", self.activation, "\"linear\" or \"relu\", after all");
+  }
+};
+/// gamma (x - mean) / sqrt(variance + epsilon) + beta, with statistics that are given: inference, or a batch's. gamma and beta may be empty.
+Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Tensor& beta, double epsilon = 1e-3, std::vector<int64_t> axis = {-1});
+
+struct BatchNormResult {
+  Tensor y;
+  Statistics statistics;
+};
+/// The statistics of x, and x normalised by them; then `residual` (if any) is added, and the activation applied, in the same pass.
+BatchNormResult batch_norm(In x, const Tensor& gamma, const Tensor& beta, BatchNormAttrs attrs = {}, const Tensor& residual = {});
+
+/// A moving average that forgets: moving + rate (value - moving), where rate is 1 - momentum, or with `debiased`
+/// (1 - momentum) / (1 - momentum^count), count being the number of this update from 1: then the average of a constant is that constant
+/// from the first update on (Kingma & Ba 2015, section 3). n = 0 changes nothing.
+Tensor moving_average(In moving, In value, In n, In count, double momentum, bool debiased);
+
+}  // namespace evenflow
