@@ -1,9 +1,17 @@
 # One test program a room, one for each tests/**/x_test.cc, and one for each example; ctest's label is fast or slow.
 
+# What several test programs share: tests/x.cc.
+file(GLOB support CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/*.cc)
+list(FILTER support EXCLUDE REGEX "_test\\.cc$")
+if(support)
+  add_library(evenflow_test_support STATIC ${support})
+  evenflow_compile(evenflow_test_support evenflow::runtime)
+endif()
+
 function(evenflow_test name label)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "SOURCES;USES")
   add_executable(${name} ${arg_SOURCES})
-  evenflow_compile(${name} ${arg_USES} GTest::gmock GTest::gtest GTest::gtest_main)
+  evenflow_compile(${name} $<TARGET_NAME_IF_EXISTS:evenflow_test_support> ${arg_USES} GTest::gmock GTest::gtest GTest::gtest_main)
   # Where a test finds the files that lie beside it.
   target_compile_definitions(${name} PRIVATE EVENFLOW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
