@@ -74,6 +74,7 @@ TEST_P(Ops, gradient) {
       const Complaints once = checks::gradient_once(p);
       expect_none(once);
       if (once.empty()) expect_none(checks::gradient_twice(p));
+      expect_none(checks::gradient_of_shared(p));
     }
   });
 }
@@ -83,6 +84,7 @@ TEST_P(Ops, batches) {
 TEST_P(Ops, wrong_shapes) { each_first(checks::wrong_shapes); }
 TEST_P(Ops, wrong_types) { each_first(checks::wrong_types); }
 TEST_P(Ops, attributes) { each_first(checks::attributes); }
+TEST_P(Ops, types) { expect_none(checks::types(op())); }
 TEST_P(Ops, refusals) {
   for (auto& c : op().cases)
     if (!c.flags.fails.empty()) {
@@ -185,7 +187,7 @@ TEST(Planted, a_wrong_second_gradient_is_found) {
   const OpDef& op = planted_wrong_second_op();
   const Point p = checks::widest(op, op.cases[0]).at(0);
   EXPECT_EQ(all_of(checks::gradient_once(p)), "");
-  EXPECT_TRUE(says(checks::gradient_twice(p), "the gradient of x")) << all_of(checks::gradient_twice(p));
+  EXPECT_TRUE(says(checks::gradient_twice(p), "the second gradient of x")) << all_of(checks::gradient_twice(p));
 }
 TEST(Planted, a_wrong_kernel_is_found) {
   const Complaints a = checks::kernels(checks::first(planted_right_op(), planted_right_op().cases[0]));

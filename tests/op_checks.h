@@ -19,6 +19,7 @@ struct Point {
   Sigs sigs;                                ///< of the inputs
   std::vector<std::vector<double>> values;  ///< as the element type holds them
   std::string name;                         ///< "op/case/f32,i64"
+  bool fits = true;                         ///< the shape rule takes these types with these attributes
   Tensors tensors() const;
 };
 /// The declared argument of input i (the last one repeats when variadic), and whether only its shape is read.
@@ -47,6 +48,8 @@ Complaints modes(const Point& p);
 /// Against differences; `p` from widest().
 Complaints gradient_once(const Point& p);
 Complaints gradient_twice(const Point& p);
+/// The same tensor for two arguments, or one argument made from another: the gradient is the sum of those of the arguments.
+Complaints gradient_of_shared(const Point& p);
 /// One trace of values and gradients serves the leading extents n, n + 1, n - 1 and 0. `skipped` tells which sizes the shape rule refuses.
 Complaints batches(const Point& p, std::string* skipped = nullptr);
 /// Wrong ranks and extents: a typed Error or a valid result.
@@ -57,6 +60,8 @@ Complaints wrong_types(const Point& p);
 Complaints refusal(const Point& p);
 /// Attributes survive get and make; hostile values are refused or harmless.
 Complaints attributes(const Point& p);
+/// Each declared element type is taken in one case at least.
+Complaints types(const OpDef& op);
 /// The sheet itself: texts, cases, a gradient or a reason.
 Complaints sheet(const OpDef& op);
 

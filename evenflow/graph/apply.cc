@@ -179,6 +179,8 @@ Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
     n->sigs = op.shape(sigs, n->attrs.get());
   } catch (const Error& e) {
     fail(e.code(), {op.name, n->name ? " \"" + *n->name + "\"" : "", ": ", e.what(), ", at ", str(n->where)});
+  } catch (const std::bad_alloc&) {
+    fail(Code::ResourceExhausted, {op.name, n->name ? " \"" + *n->name + "\"" : "", ": there is not enough memory, at ", str(n->where)});
   }
   n->scope = tx ? tx->scope : 0;
   if (!n->symbolic) {
@@ -188,6 +190,8 @@ Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
         run_now(*n);
       } catch (const Error& e) {
         fail(e.code(), {op.name, n->name ? " \"" + *n->name + "\"" : "", ": ", e.what(), ", at ", str(n->where)});
+      } catch (const std::bad_alloc&) {
+        fail(Code::ResourceExhausted, {op.name, n->name ? " \"" + *n->name + "\"" : "", ": there is not enough memory, at ", str(n->where)});
       }
       if (!n->tracked) n->in.clear(), n->cut = true;
     } else {

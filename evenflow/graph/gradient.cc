@@ -2,7 +2,9 @@
 // Reverse mode over pointer nodes. Rules are graph to graph, so the result is differentiable again.
 #include "evenflow/graph/gradient.h"
 
+#include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "evenflow/graph/op.h"
 #include "evenflow/graph/transaction.h"
@@ -19,6 +21,8 @@ Tensor fill_like(const Tensor& like, double value) {
   const In x(like);
   return apply(op, op.make_attrs({&v, 1}), {&x, 1})[0];
 }
+// As gradient(), and no walk goes past the nodes of `ends`: one input of a reference may have been made from another.
+Tensors differentiate(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>& xs, const std::unordered_set<const Node*>& ends);
 bool is_target(const Node& n, const std::vector<Wrt>& xs) {
   for (auto& x : xs)
     if (x.var ? n.var == x.var.state() : x.t.edge().node.get() == &n) return true;
@@ -34,7 +38,10 @@ Tensors gradient(In y, const std::vector<Wrt>& xs) {
   return gradient(Tensors{t}, {fill_like(t, 1)}, xs);
 }
 
-Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>& xs) {
+Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>& xs) { return differentiate(ys, seeds, xs, {}); }
+
+namespace {
+Tensors differentiate(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>& xs, const std::unordered_set<const Node*>& ends) {
   for (auto& x : xs) {
     if (!x.var && !x.t) fail({"gradient: with respect to an empty tensor"});
     const Sig& s = x.var ? x.var.sig() : x.t.sig();
@@ -44,6 +51,7 @@ Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>
   std::vector<Visit> topo;
   std::unordered_map<const Node*, char> depends;
   bool cut = false;
+  auto is_end = [&](const Node& n) { return n.op->traits.cut || ends.count(&n); };
   {
     std::shared_lock walk(walk_mutex());
     std::vector<std::pair<NodePtr, size_t>> stack;
@@ -53,14 +61,14 @@ Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>
       while (!stack.empty()) {
         Node& n = *stack.back().first;
         const size_t i = stack.back().second++;
-        if (!n.op->traits.cut && i < n.in.size()) {
+        if (!is_end(n) && i < n.in.size()) {
           const NodePtr& c = n.in[i].node;
           if (depends.try_emplace(c.get(), 0).second) stack.push_back({c, 0});
           continue;
         }
         char d = is_target(n, xs);
         cut |= n.cut && n.tracked;
-        if (!n.op->traits.cut)
+        if (!is_end(n))
           for (size_t k = 0; k < n.in.size(); ++k)
             if (k >= 32 || !(n.op->traits.shape_only >> k & 1)) d |= depends[n.in[k].node.get()];
         depends[&n] = d;
@@ -84,7 +92,7 @@ Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>
     Node& n = *topo[i].node;
     auto& edges = topo[i].in;
     auto it = adjoint.find(&n);
-    if (it == adjoint.end() || !depends[&n] || n.op->traits.cut || edges.empty() || !n.op->no_gradient.empty()) continue;
+    if (it == adjoint.end() || !depends[&n] || is_end(n) || edges.empty() || !n.op->no_gradient.empty()) continue;
     Tensors g = it->second, in, out, r;
     for (auto& e : edges) in.push_back(Tensor(e));
     for (size_t k = 0; k < n.sigs.size(); ++k) out.push_back(Tensor({topo[i].node, int(k)}));
@@ -94,8 +102,12 @@ Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>
       std::vector<Wrt> w;
       std::vector<size_t> at;
       for (size_t k = 0; k < in.size(); ++k)
-        if (is_floating(in[k].dtype()) && (k >= 32 || !(n.op->traits.shape_only >> k & 1))) w.push_back(in[k]), at.push_back(k);
-      Tensors d = gradient(n.op->reference(in, n.attrs.get()), g, w);
+        if (is_floating(in[k].dtype()) && (k >= 32 || !(n.op->traits.shape_only >> k & 1)) &&
+            std::find(edges.begin(), edges.begin() + long(k), edges[k]) == edges.begin() + long(k))  // given twice: its gradient is the whole
+          w.push_back(in[k]), at.push_back(k);
+      std::unordered_set<const Node*> leaves;
+      for (auto& e : edges) leaves.insert(e.node.get());
+      Tensors d = differentiate(n.op->reference(in, n.attrs.get()), g, w, leaves);
       r.resize(in.size());
       for (size_t k = 0; k < d.size(); ++k) r[at[k]] = d[k];
     } else fail(Code::Unimplemented, {str(n), ": has no gradient"});
@@ -123,5 +135,6 @@ Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>
   }
   return result;
 }
+}  // namespace
 
 }  // namespace evenflow

@@ -270,6 +270,8 @@ void Plan::execute(Run& r, bool late) const {
         if (check_nan()) check_finite({out, c.out.size()});
       } catch (const Error& e) {
         fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ", str(c.where)});
+      } catch (const std::bad_alloc&) {
+        fail(Code::ResourceExhausted, {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": there is not enough memory, at ", str(c.where)});
       }
       if (logs(Topic::exec)) log(Topic::exec, concat({c.op->name, " [", s.kernel_name, "]", c.name ? " \"" + *c.name + "\"" : ""}));
     }

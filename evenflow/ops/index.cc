@@ -172,6 +172,7 @@ OP(top_k, TopKAttrs) {
           },
           .loop = [](const Call& c, const TopKAttrs& a) {
             const int64_t n = c.in[0].shape().dim(-1), rows = n ? c.in[0].count() / n : 0;
+            if (!rows || !a.k) return;
             std::vector<int64_t> order(static_cast<size_t>(n));
             visit(c.in[0].dtype(), [&](auto zero) {
               using T = decltype(zero);
