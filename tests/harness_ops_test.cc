@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every operation, every case, every element type: what the declaration promises. Names no operation; a new one is found by itself.
-// A failure prints a filter: harness_ops_test --gtest_filter='*/conv2d'
+// Every operation, every case, every element type: what the declaration promises. Names no
+// operation; a new one is found by itself. A failure prints a filter: harness_ops_test
+// --gtest_filter='*/conv2d'
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -60,7 +61,8 @@ TEST_P(Ops, modes) { each_point(checks::modes); }
 TEST_P(Ops, threads) { each_point(checks::threads); }
 TEST_P(Ops, threads_at_bench_size) {
   for (auto& c : op().cases) {
-    if (!c.flags.bench || !c.flags.fails.empty() || elements(c) > 4000000 || elements(c) <= kCase) continue;
+    if (!c.flags.bench || !c.flags.fails.empty() || elements(c) > 4000000 || elements(c) <= kCase)
+      continue;
     const Point p = checks::first(op(), c);
     SCOPED_TRACE(p.name);
     expect_none(checks::threads(p));
@@ -100,10 +102,12 @@ std::vector<const OpDef*> real_ops() {
     if (!op->cases.empty() && op->name.rfind("planted_", 0) != 0) r.push_back(op);
   return r;
 }
-INSTANTIATE_TEST_SUITE_P(, Ops, testing::ValuesIn(real_ops()), [](const auto& info) { return info.param->name; });
+INSTANTIATE_TEST_SUITE_P(, Ops, testing::ValuesIn(real_ops()),
+                         [](const auto& info) { return info.param->name; });
 }  // namespace
 
-// ---- planted mistakes: the checks must see them ---------------------------------------------------------------------------------
+// ---- planted mistakes: the checks must see them
+// ---------------------------------------------------------------------------------
 namespace {
 void square_loop(const Call& c, const NoAttrs&) {
   visit(c.out[0].dtype(), [&](auto zero) {
@@ -114,7 +118,8 @@ void square_loop(const Call& c, const NoAttrs&) {
     }
   });
 }
-Op<NoAttrs> planted_square(Tensors (*gradient)(const Tensors&, const Tensors&, const Tensors&, const NoAttrs&)) {
+Op<NoAttrs> planted_square(Tensors (*gradient)(const Tensors&, const Tensors&, const Tensors&,
+                                               const NoAttrs&)) {
   return {.summary = "x^2, for the tests of the tests",
           .inputs = {{"x", floating, "[...]"}},
           .outputs = {{"y", "like x"}},
@@ -127,16 +132,22 @@ Tensor times(const Tensor& a, const Tensor& b) { return call(find_op("multiply")
 Tensor plus(const Tensor& a, const Tensor& b) { return call(find_op("add"), {a, b})[0]; }
 }  // namespace
 OP(planted_right, NoAttrs) {
-  return planted_square([](const Tensors& in, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors { return {plus(times(g[0], in[0]), times(g[0], in[0]))}; });
+  return planted_square(
+      [](const Tensors& in, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors {
+        return {plus(times(g[0], in[0]), times(g[0], in[0]))};
+      });
 }
 OP(planted_wrong_gradient, NoAttrs) {
-  return planted_square([](const Tensors& in, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors { return {times(g[0], in[0])}; });
+  return planted_square([](const Tensors& in, const Tensors&, const Tensors& g,
+                           const NoAttrs&) -> Tensors { return {times(g[0], in[0])}; });
 }
-OP(planted_wrong_second, NoAttrs) {  // right at first order; its gradient forgets that it depends on x
-  return planted_square([](const Tensors& in, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors {
-    const Tensor x = tensor(in[0].sig(), in[0].buffer());
-    return {plus(times(g[0], x), times(g[0], x))};
-  });
+OP(planted_wrong_second,
+   NoAttrs) {  // right at first order; its gradient forgets that it depends on x
+  return planted_square(
+      [](const Tensors& in, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors {
+        const Tensor x = tensor(in[0].sig(), in[0].buffer());
+        return {plus(times(g[0], x), times(g[0], x))};
+      });
 }
 KERNEL(planted_right, NoAttrs, off_by_a_little) {
   return {.run = [](const Call& c, const NoAttrs& a) {
@@ -145,10 +156,14 @@ KERNEL(planted_right, NoAttrs, off_by_a_little) {
   }};
 }
 KERNEL(planted_wrong_gradient, NoAttrs, forgets_one) {
-  return {.declines = [](const CallSig& c, const NoAttrs&) -> std::string { return c.in[0].dtype == DType::f32 ? "" : "not f32"; },
-          .run = [](const Call& c, const NoAttrs&) {
-            for (int64_t i = 0; i + 1 < c.out[0].count(); ++i) c.out[0].as<float>()[i] = c.in[0].as<float>()[i] * c.in[0].as<float>()[i];
-          }};
+  return {.declines = [](const CallSig& c, const NoAttrs&) -> std::string {
+            return c.in[0].dtype == DType::f32 ? "" : "not f32";
+          },
+          .run =
+              [](const Call& c, const NoAttrs&) {
+                for (int64_t i = 0; i + 1 < c.out[0].count(); ++i)
+                  c.out[0].as<float>()[i] = c.in[0].as<float>()[i] * c.in[0].as<float>()[i];
+              }};
 }
 OP(planted_rude, NoAttrs) {  // throws what is no Error, and takes no care of its memory
   return {.summary = "",
@@ -158,9 +173,11 @@ OP(planted_rude, NoAttrs) {  // throws what is no Error, and takes no care of it
             if (in[0].shape.rank() != 1) throw std::logic_error("rank");
             return {in[0]};
           },
-          .loop = [](const Call& c, const NoAttrs&) {
-            for (int64_t i = 0; i < c.out[0].count(); ++i) c.out[0].as<float>()[i] = ++c.in[0].as<float>()[i];
-          },
+          .loop =
+              [](const Call& c, const NoAttrs&) {
+                for (int64_t i = 0; i < c.out[0].count(); ++i)
+                  c.out[0].as<float>()[i] = ++c.in[0].as<float>()[i];
+              },
           .cases = {{"vector", {{5}}}}};
 }
 
@@ -170,7 +187,9 @@ std::string all_of(const Complaints& c) {
   for (auto& x : c) s += x + "\n";
   return s;
 }
-bool says(const Complaints& c, std::string_view text) { return all_of(c).find(text) != std::string::npos; }
+bool says(const Complaints& c, std::string_view text) {
+  return all_of(c).find(text) != std::string::npos;
+}
 
 TEST(Planted, a_right_gradient_is_not_blamed) {
   const OpDef& op = planted_right_op();
@@ -181,18 +200,22 @@ TEST(Planted, a_right_gradient_is_not_blamed) {
 TEST(Planted, a_wrong_gradient_is_found) {
   const OpDef& op = planted_wrong_gradient_op();
   const Point p = checks::widest(op, op.cases[0]).at(0);
-  EXPECT_TRUE(says(checks::gradient_once(p), "the gradient of x f64[5]")) << all_of(checks::gradient_once(p));
+  EXPECT_TRUE(says(checks::gradient_once(p), "the gradient of x f64[5]"))
+      << all_of(checks::gradient_once(p));
 }
 TEST(Planted, a_wrong_second_gradient_is_found) {
   const OpDef& op = planted_wrong_second_op();
   const Point p = checks::widest(op, op.cases[0]).at(0);
   EXPECT_EQ(all_of(checks::gradient_once(p)), "");
-  EXPECT_TRUE(says(checks::gradient_twice(p), "the second gradient of x")) << all_of(checks::gradient_twice(p));
+  EXPECT_TRUE(says(checks::gradient_twice(p), "the second gradient of x"))
+      << all_of(checks::gradient_twice(p));
 }
 TEST(Planted, a_wrong_kernel_is_found) {
-  const Complaints a = checks::kernels(checks::first(planted_right_op(), planted_right_op().cases[0]));
+  const Complaints a =
+      checks::kernels(checks::first(planted_right_op(), planted_right_op().cases[0]));
   EXPECT_TRUE(says(a, "kernel off_by_a_little: output 0 f32[5] element 3")) << all_of(a);
-  const Complaints b = checks::kernels(checks::first(planted_wrong_gradient_op(), planted_wrong_gradient_op().cases[0]));
+  const Complaints b = checks::kernels(
+      checks::first(planted_wrong_gradient_op(), planted_wrong_gradient_op().cases[0]));
   EXPECT_TRUE(says(b, "depends on what was in its memory")) << all_of(b);
 }
 TEST(Planted, rudeness_is_found) {
@@ -201,11 +224,14 @@ TEST(Planted, rudeness_is_found) {
   EXPECT_TRUE(says(checks::kernels(p), "input 0 was written"));
   EXPECT_TRUE(says(checks::wrong_shapes(p), "threw rank, expected an Error"));
   const Complaints c = checks::sheet(op);
-  EXPECT_TRUE(says(c, "no summary") && says(c, "1 cases that work") && says(c, "neither gradient nor reference")) << all_of(c);
+  EXPECT_TRUE(says(c, "no summary") && says(c, "1 cases that work") &&
+              says(c, "neither gradient nor reference"))
+      << all_of(c);
 }
 TEST(Planted, a_case_that_is_not_refused_is_found) {
   const OpDef& op = planted_right_op();
-  EXPECT_TRUE(says(checks::refusal(checks::first(op, op.cases[1])), "accepted, expected \"never said\""));
+  EXPECT_TRUE(
+      says(checks::refusal(checks::first(op, op.cases[1])), "accepted, expected \"never said\""));
 }
 }  // namespace
 }  // namespace evenflow

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/op_checks.h"
 
+#include <unistd.h>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -22,9 +22,12 @@
 namespace evenflow::checks {
 namespace {
 
-constexpr int64_t kSmall = int64_t(1) << 22;  // bytes up to which a mutated call is run and not only shaped
+constexpr int64_t kSmall = int64_t(1)
+                           << 22;  // bytes up to which a mutated call is run and not only shaped
 
-std::mt19937_64 generator(std::string_view name) { return std::mt19937_64(std::hash<std::string_view>{}(name)); }
+std::mt19937_64 generator(std::string_view name) {
+  return std::mt19937_64(std::hash<std::string_view>{}(name));
+}
 
 std::vector<double> draw(const CaseInput& in, const Sig& sig, std::mt19937_64& g) {
   const size_t n = size_t(sig.shape.count());
@@ -33,30 +36,45 @@ std::vector<double> draw(const CaseInput& in, const Sig& sig, std::mt19937_64& g
   std::uniform_real_distribution<double> uniform;
   for (size_t i = 0; i < n; ++i) {
     switch (in.fill) {
-      case CaseInput::Fill::normal: v[i] = in.a + in.b * normal(g) * (is_floating(sig.dtype) ? 1 : 3); break;
-      case CaseInput::Fill::uniform: v[i] = in.a + (in.b - in.a) * uniform(g); break;
-      case CaseInput::Fill::integers: v[i] = std::floor(in.a + (in.b - in.a) * uniform(g)); break;
-      case CaseInput::Fill::values: v[i] = in.values.empty() ? 0 : in.values[i % in.values.size()]; break;
+      case CaseInput::Fill::normal:
+        v[i] = in.a + in.b * normal(g) * (is_floating(sig.dtype) ? 1 : 3);
+        break;
+      case CaseInput::Fill::uniform:
+        v[i] = in.a + (in.b - in.a) * uniform(g);
+        break;
+      case CaseInput::Fill::integers:
+        v[i] = std::floor(in.a + (in.b - in.a) * uniform(g));
+        break;
+      case CaseInput::Fill::values:
+        v[i] = in.values.empty() ? 0 : in.values[i % in.values.size()];
+        break;
     }
     if (is_integer(sig.dtype)) v[i] = std::isfinite(v[i]) ? std::nearbyint(v[i]) : 0;
     if (sig.dtype == DType::u8) v[i] = std::clamp(std::fabs(v[i]), 0., 255.);
-    if (sig.dtype == DType::boolean) v[i] = in.fill == CaseInput::Fill::normal ? v[i] > in.a : in.fill == CaseInput::Fill::uniform ? v[i] > (in.a + in.b) / 2 : v[i] != 0;
+    if (sig.dtype == DType::boolean)
+      v[i] = in.fill == CaseInput::Fill::normal    ? v[i] > in.a
+             : in.fill == CaseInput::Fill::uniform ? v[i] > (in.a + in.b) / 2
+                                                   : v[i] != 0;
   }
   return v;
 }
 
 // What the element type holds of them.
-std::vector<double> rounded(const std::vector<double>& v, const Sig& sig) { return constant(v, sig.shape, sig.dtype).to_vector<double>(); }
+std::vector<double> rounded(const std::vector<double>& v, const Sig& sig) {
+  return constant(v, sig.shape, sig.dtype).to_vector<double>();
+}
 
 void fill_in(Point& p) {
   auto g = generator(p.op->name + p.c->name);
   p.values.clear();
-  for (size_t i = 0; i < p.sigs.size(); ++i) p.values.push_back(rounded(draw(p.c->in[i], p.sigs[i], g), p.sigs[i]));
+  for (size_t i = 0; i < p.sigs.size(); ++i)
+    p.values.push_back(rounded(draw(p.c->in[i], p.sigs[i], g), p.sigs[i]));
 }
 
-// Some types follow from others only in the shape rule (statistics of f64 are f64): what its refusal expects is tried, then the next.
-// False: these types are refused for good.
-bool settle(const OpDef& op, const AttrPtr& attrs, Sigs& sigs, const std::vector<CaseInput>& fixed) {
+// Some types follow from others only in the shape rule (statistics of f64 are f64): what its
+// refusal expects is tried, then the next. False: these types are refused for good.
+bool settle(const OpDef& op, const AttrPtr& attrs, Sigs& sigs,
+            const std::vector<CaseInput>& fixed) {
   if (!op.shape) return false;
   std::vector<char> changed(sigs.size());
   for (size_t attempt = 0; attempt <= sigs.size(); ++attempt) {
@@ -67,7 +85,9 @@ bool settle(const OpDef& op, const AttrPtr& attrs, Sigs& sigs, const std::vector
       const std::string_view text = e.what();
       const size_t is = text.find(" is "), expected = text.find(", expected ");
       if (is == text.npos || expected == text.npos) return false;
-      const std::string_view who = text.substr(0, is), what = text.substr(is + 4, expected - is - 4), type = text.substr(expected + 11);
+      const std::string_view who = text.substr(0, is),
+                             what = text.substr(is + 4, expected - is - 4),
+                             type = text.substr(expected + 11);
       std::optional<DType> to;
       for (int d = 0; d < kDTypes; ++d)
         if (type.substr(0, type.find('[')) == str(DType(d))) to = DType(d);
@@ -76,7 +96,9 @@ bool settle(const OpDef& op, const AttrPtr& attrs, Sigs& sigs, const std::vector
       for (int pass = 0; pass < 2 && best == sigs.size(); ++pass)
         for (size_t i = sigs.size(); i--;) {
           const std::string_view name = arg_of(op, i).name;
-          if (!changed[i] && str(sigs[i]) == what && arg_of(op, i).types.has(*to) && !fixed[i].dtype && (pass ? name.find(who) != name.npos : name == who)) best = i;
+          if (!changed[i] && str(sigs[i]) == what && arg_of(op, i).types.has(*to) &&
+              !fixed[i].dtype && (pass ? name.find(who) != name.npos : name == who))
+            best = i;
         }
       if (best == sigs.size()) return false;
       sigs[best].dtype = *to, changed[best] = 1;
@@ -110,23 +132,30 @@ std::map<char, std::vector<DType>> letters_of(const OpDef& op, const OpDef::Case
     const Types t = arg_of(op, i).types;
     if (!t.letter) continue;
     auto& types = r[t.letter];
-    if (c.in[i].dtype) types = {*c.in[i].dtype};
+    if (c.in[i].dtype)
+      types = {*c.in[i].dtype};
     else if (types.empty())
       for (int d = 0; d < kDTypes; ++d)
         if (t.has(DType(d))) types.push_back(DType(d));
   }
   for (size_t i = 0; i < c.in.size(); ++i)
-    if (c.in[i].dtype && arg_of(op, i).types.letter) r[arg_of(op, i).types.letter] = {*c.in[i].dtype};
+    if (c.in[i].dtype && arg_of(op, i).types.letter)
+      r[arg_of(op, i).types.letter] = {*c.in[i].dtype};
   return r;
 }
 
 double tolerance(DType d) {
   switch (d) {
-    case DType::f64: return 1e-11;
-    case DType::f32: return 1e-5;
-    case DType::bf16: return 1e-2;
-    case DType::f16: return 2e-3;
-    default: return 0;
+    case DType::f64:
+      return 1e-11;
+    case DType::f32:
+      return 1e-5;
+    case DType::bf16:
+      return 1e-2;
+    case DType::f16:
+      return 2e-3;
+    default:
+      return 0;
   }
 }
 double coarsest(const Sigs& a, const Sigs& b) {
@@ -136,8 +165,10 @@ double coarsest(const Sigs& a, const Sigs& b) {
   return t;
 }
 
-// ---- memory with guards --------------------------------------------------------------------------------------------------------
-// Under the address sanitizer the allocation ends where the value ends; else a pattern on both sides is looked at afterwards.
+// ---- memory with guards
+// --------------------------------------------------------------------------------------------------------
+// Under the address sanitizer the allocation ends where the value ends; else a pattern on both
+// sides is looked at afterwards.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t kGuard = 0;
 #else
@@ -148,7 +179,8 @@ struct Memory {
   char* base = nullptr;
   explicit Memory(int64_t n, int fill = 0) : bytes(size_t(n)) {
     void* p = nullptr;
-    if (posix_memalign(&p, 64, bytes + 2 * kGuard + (kGuard ? 0 : !bytes))) fail(Code::ResourceExhausted, {"no memory for a check"});
+    if (posix_memalign(&p, 64, bytes + 2 * kGuard + (kGuard ? 0 : !bytes)))
+      fail(Code::ResourceExhausted, {"no memory for a check"});
     base = static_cast<char*>(p);
     std::memset(base, 0x5a, kGuard), std::memset(base + kGuard + bytes, 0x5a, kGuard);
     std::memset(data(), fill, bytes);
@@ -169,7 +201,8 @@ std::vector<double> numbers(const Sig& sig, const void* data) {
     using T = decltype(zero);
     for (size_t i = 0; i < r.size(); ++i) {
       T v;
-      std::memcpy(static_cast<void*>(&v), static_cast<const char*>(data) + i * sizeof(T), sizeof(T));
+      std::memcpy(static_cast<void*>(&v), static_cast<const char*>(data) + i * sizeof(T),
+                  sizeof(T));
       r[i] = double(compute_t<T>(v));
     }
   });
@@ -195,14 +228,17 @@ Ran run(const Point& p, const Prepared& k, const Sigs& out, int garbage) {
   for (auto& s : out) r.out.emplace_back(s.bytes(), garbage);
   Memory scratch(k.scratch_bytes, garbage);
   std::vector<View> vi, vo;
-  for (size_t i = 0; i < in.size(); ++i) vi.push_back({&p.sigs[i], shape_only(*p.op, i) ? nullptr : in[i].data()});
+  for (size_t i = 0; i < in.size(); ++i)
+    vi.push_back({&p.sigs[i], shape_only(*p.op, i) ? nullptr : in[i].data()});
   for (size_t i = 0; i < out.size(); ++i) vo.push_back({&out[i], r.out[i].data()});
   k.run({vi, vo, k.scratch_bytes ? scratch.data() : nullptr});
   const std::vector<Memory> again = inputs_of(p);
   for (size_t i = 0; i < in.size(); ++i)
-    if (!in[i].intact() || (in[i].bytes && std::memcmp(in[i].data(), again[i].data(), in[i].bytes))) r.complaints.push_back(concat({"input ", i, " was written"}));
+    if (!in[i].intact() || (in[i].bytes && std::memcmp(in[i].data(), again[i].data(), in[i].bytes)))
+      r.complaints.push_back(concat({"input ", i, " was written"}));
   for (size_t i = 0; i < out.size(); ++i) {
-    if (!r.out[i].intact()) r.complaints.push_back(concat({"memory around output ", i, " was written"}));
+    if (!r.out[i].intact())
+      r.complaints.push_back(concat({"memory around output ", i, " was written"}));
     if (out[i].dtype == DType::boolean)
       for (size_t j = 0; j < r.out[i].bytes; ++j)
         if (uint8_t(r.out[i].data()[j]) > 1) {
@@ -210,7 +246,9 @@ Ran run(const Point& p, const Prepared& k, const Sigs& out, int garbage) {
           break;
         }
   }
-  if (!scratch.intact()) r.complaints.push_back(concat({"memory around the scratch of ", k.scratch_bytes, " bytes was written"}));
+  if (!scratch.intact())
+    r.complaints.push_back(
+        concat({"memory around the scratch of ", k.scratch_bytes, " bytes was written"}));
   return r;
 }
 Prepared of_loop(const OpDef& op, const AttrPtr& attrs) {
@@ -232,25 +270,37 @@ double largest_input(const Point& p) {
   return m;
 }
 
-void compare(Complaints& complaints, const std::string& who, size_t output, const Sig& sig, const std::vector<double>& got, const std::vector<double>& expected, double tol, double input) {
+void compare(Complaints& complaints, const std::string& who, size_t output, const Sig& sig,
+             const std::vector<double>& got, const std::vector<double>& expected, double tol,
+             double input) {
   if (got.size() != expected.size()) {
-    complaints.push_back(concat({who, ": output ", output, " has ", got.size(), " elements, expected ", expected.size()}));
+    complaints.push_back(concat(
+        {who, ": output ", output, " has ", got.size(), " elements, expected ", expected.size()}));
     return;
   }
-  const double scale = std::max(rms(expected), std::min(1., input)), top = sig.dtype == DType::f16 ? 65504 : sig.dtype == DType::f64 ? 1e308 : 3.3e38;
+  const double scale = std::max(rms(expected), std::min(1., input)),
+               top = sig.dtype == DType::f16   ? 65504
+                     : sig.dtype == DType::f64 ? 1e308
+                                               : 3.3e38;
   size_t worst = 0;
   double by = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     const double g = got[i], e = expected[i];
     double error;
-    if (!is_floating(sig.dtype)) error = g == e ? 0 : INFINITY;
-    else if (std::isnan(e) || std::isnan(g)) error = std::isnan(e) && std::isnan(g) ? 0 : INFINITY;
-    else if (std::isinf(g) && std::fabs(e) >= top * 0.999 && std::signbit(g) == std::signbit(e)) error = 0;
-    else error = g == e ? 0 : std::fabs(g - e) / std::max(std::fabs(e), scale);
+    if (!is_floating(sig.dtype))
+      error = g == e ? 0 : INFINITY;
+    else if (std::isnan(e) || std::isnan(g))
+      error = std::isnan(e) && std::isnan(g) ? 0 : INFINITY;
+    else if (std::isinf(g) && std::fabs(e) >= top * 0.999 && std::signbit(g) == std::signbit(e))
+      error = 0;
+    else
+      error = g == e ? 0 : std::fabs(g - e) / std::max(std::fabs(e), scale);
     if (error > by) by = error, worst = i;
   }
   if (by > tol)
-    complaints.push_back(concat({who, ": output ", output, " ", str(sig), " element ", worst, " is ", got[worst], ", expected ", expected[worst], " (off by ", by, ", tolerance ", tol, ")"}));
+    complaints.push_back(
+        concat({who, ": output ", output, " ", str(sig), " element ", worst, " is ", got[worst],
+                ", expected ", expected[worst], " (off by ", by, ", tolerance ", tol, ")"}));
 }
 
 // The operation in f64 on the same values, where it is the same function there.
@@ -259,12 +309,14 @@ std::vector<std::vector<double>> oracle(const Point& p) {
   if (!p.op->traits.random)
     for (size_t i = 0; i < p.sigs.size(); ++i) {
       const Types t = arg_of(*p.op, i).types;
-      if (is_floating(p.sigs[i].dtype) && t.letter && t.has(DType::f64) && !p.c->in[i].dtype) wide.sigs[i].dtype = DType::f64;
+      if (is_floating(p.sigs[i].dtype) && t.letter && t.has(DType::f64) && !p.c->in[i].dtype)
+        wide.sigs[i].dtype = DType::f64;
     }
   if (!settle(*p.op, p.c->attrs, wide.sigs, p.c->in)) wide.sigs = p.sigs;
   std::vector<std::vector<double>> r;
   if (p.op->reference) {
-    for (auto& t : p.op->reference(wide.tensors(), p.c->attrs.get())) r.push_back(t.to_vector<double>());
+    for (auto& t : p.op->reference(wide.tensors(), p.c->attrs.get()))
+      r.push_back(t.to_vector<double>());
     return r;
   }
   const Sigs out = p.op->shape(wide.sigs, p.c->attrs.get());
@@ -274,23 +326,30 @@ std::vector<std::vector<double>> oracle(const Point& p) {
 }
 
 std::vector<In> ins(const Tensors& t) { return to_inputs(t); }
-Tensors immediate(const OpDef& op, const AttrPtr& attrs, const Tensors& in) { return apply(op, attrs, ins(in)); }
+Tensors immediate(const OpDef& op, const AttrPtr& attrs, const Tensors& in) {
+  return apply(op, attrs, ins(in));
+}
 std::vector<std::string> bits(const Tensors& t) {
   std::vector<std::string> r;
   for (auto& x : t) r.emplace_back(static_cast<const char*>(x.data()), size_t(x.sig().bytes()));
   return r;
 }
 void same_bits(Complaints& c, const std::string& who, const Tensors& got, const Tensors& expected) {
-  if (got.size() != expected.size()) return c.push_back(concat({who, ": ", got.size(), " outputs, expected ", expected.size()}));
+  if (got.size() != expected.size())
+    return c.push_back(concat({who, ": ", got.size(), " outputs, expected ", expected.size()}));
   const auto a = bits(got), b = bits(expected);
   for (size_t i = 0; i < a.size(); ++i) {
-    if (got[i].sig() != expected[i].sig()) c.push_back(concat({who, ": output ", i, " is ", str(got[i].sig()), ", expected ", str(expected[i].sig())}));
+    if (got[i].sig() != expected[i].sig())
+      c.push_back(concat(
+          {who, ": output ", i, " is ", str(got[i].sig()), ", expected ", str(expected[i].sig())}));
     else if (a[i] != b[i]) {
       const auto x = got[i].to_vector<double>(), y = expected[i].to_vector<double>();
       size_t at = 0, n = 0;
       for (size_t j = 0; j < x.size(); ++j)
         if (x[j] != y[j] && !n++) at = j;
-      c.push_back(concat({who, ": output ", i, " ", str(got[i].sig()), " differs in ", n, " elements, first ", at, ": ", x.empty() ? 0 : x[at], ", expected ", y.empty() ? 0 : y[at]}));
+      c.push_back(concat({who, ": output ", i, " ", str(got[i].sig()), " differs in ", n,
+                          " elements, first ", at, ": ", x.empty() ? 0 : x[at], ", expected ",
+                          y.empty() ? 0 : y[at]}));
     }
   }
 }
@@ -327,20 +386,27 @@ void try_call(Complaints& c, const Point& p, const AttrPtr& attrs, const std::st
   guarded(c, who, [&] {
     Sigs out = p.op->shape(p.sigs, attrs.get());
     if (total_bytes(out) > kSmall || total_bytes(p.sigs) > kSmall) return;
-    if (!p.op->traits.reshape && select_kernel(*p.op, {p.sigs, out}, attrs).prepared.scratch_bytes > 16 * kSmall) return;
+    if (!p.op->traits.reshape &&
+        select_kernel(*p.op, {p.sigs, out}, attrs).prepared.scratch_bytes > 16 * kSmall)
+      return;
     Tensors y = immediate(*p.op, attrs, p.tensors());
     for (size_t i = 0; i < y.size(); ++i)
-      if (y[i].data(); y[i].sig() != out[i]) c.push_back(concat({who, ": output ", i, " is ", str(y[i].sig()), ", the shape rule says ", str(out[i])}));
+      if (y[i].data(); y[i].sig() != out[i])
+        c.push_back(concat(
+            {who, ": output ", i, " is ", str(y[i].sig()), ", the shape rule says ", str(out[i])}));
   });
 }
 }  // namespace
 
 Tensors Point::tensors() const {
   Tensors r;
-  for (size_t i = 0; i < sigs.size(); ++i) r.push_back(constant(values[i], sigs[i].shape, sigs[i].dtype));
+  for (size_t i = 0; i < sigs.size(); ++i)
+    r.push_back(constant(values[i], sigs[i].shape, sigs[i].dtype));
   return r;
 }
-const Arg& arg_of(const OpDef& op, size_t i) { return op.inputs[std::min(i, op.inputs.size() - 1)]; }
+const Arg& arg_of(const OpDef& op, size_t i) {
+  return op.inputs[std::min(i, op.inputs.size() - 1)];
+}
 bool shape_only(const OpDef& op, size_t i) { return i < 32 && (op.traits.shape_only >> i & 1); }
 
 std::vector<Point> points(const OpDef& op, const OpDef::Case& c) {
@@ -353,7 +419,8 @@ std::vector<Point> points(const OpDef& op, const OpDef::Case& c) {
     for (size_t i = 1; i < types.size(); ++i) {
       auto chosen = base;
       chosen[l] = types[i];
-      if (Point p = point(op, c, chosen); p.fits) r.push_back(std::move(p));  // attributes may allow fewer types; see types()
+      if (Point p = point(op, c, chosen); p.fits)
+        r.push_back(std::move(p));  // attributes may allow fewer types; see types()
     }
   return r;
 }
@@ -375,9 +442,12 @@ Point with_sigs(const Point& p, const Sigs& sigs) {
 }
 bool differentiable(const Point& p) {
   const OpDef& op = *p.op;
-  if (p.c->flags.no_gradient || !p.c->flags.fails.empty() || !op.no_gradient.empty() || op.traits.cut) return false;
+  if (p.c->flags.no_gradient || !p.c->flags.fails.empty() || !op.no_gradient.empty() ||
+      op.traits.cut)
+    return false;
   bool in = false, out = false;
-  for (size_t i = 0; i < p.sigs.size(); ++i) in |= is_floating(p.sigs[i].dtype) && !shape_only(op, i);
+  for (size_t i = 0; i < p.sigs.size(); ++i)
+    in |= is_floating(p.sigs[i].dtype) && !shape_only(op, i);
   for (auto& s : op.shape(p.sigs, p.c->attrs.get())) out |= is_floating(s.dtype);
   return in && out;
 }
@@ -396,22 +466,31 @@ Complaints kernels(const Point& p) {
       Ran a = run(p, k, out, 0xab), b = run(p, k, out, 0x31);
       for (auto& text : a.complaints) c.push_back(who + ": " + text);
       for (size_t i = 0; i < out.size(); ++i) {
-        if (std::memcmp(a.out[i].data(), b.out[i].data(), a.out[i].bytes)) c.push_back(concat({who, ": output ", i, " depends on what was in its memory or in the scratch"}));
+        if (std::memcmp(a.out[i].data(), b.out[i].data(), a.out[i].bytes))
+          c.push_back(concat(
+              {who, ": output ", i, " depends on what was in its memory or in the scratch"}));
         compare(c, who, i, out[i], numbers(out[i], a.out[i].data()), expected[i], tol, input);
       }
     };
     for (auto& k : op.kernels())
-      if (!k.declines || k.declines({p.sigs, out}, attrs.get()).empty()) check("kernel " + k.name, k.prepare({p.sigs, out}, attrs.get()));
+      if (!k.declines || k.declines({p.sigs, out}, attrs.get()).empty())
+        check("kernel " + k.name, k.prepare({p.sigs, out}, attrs.get()));
     if (op.loop) check("loop", of_loop(op, attrs));
     if (op.reference) {
       Tensors y = op.reference(p.tensors(), attrs.get());
       for (size_t i = 0; i < out.size(); ++i) {
-        if (y.size() != out.size() || y[i].sig() != out[i]) c.push_back(concat({"reference: output ", i, " is ", i < y.size() ? str(y[i].sig()) : "missing", ", the shape rule says ", str(out[i])}));
-        else compare(c, "reference", i, out[i], y[i].to_vector<double>(), expected[i], 4 * tol, input);  // it rounds between its operations
+        if (y.size() != out.size() || y[i].sig() != out[i])
+          c.push_back(
+              concat({"reference: output ", i, " is ", i < y.size() ? str(y[i].sig()) : "missing",
+                      ", the shape rule says ", str(out[i])}));
+        else
+          compare(c, "reference", i, out[i], y[i].to_vector<double>(), expected[i], 4 * tol,
+                  input);  // it rounds between its operations
       }
     }
     Tensors y = immediate(op, attrs, p.tensors());
-    for (size_t i = 0; i < out.size(); ++i) compare(c, "called", i, out[i], y[i].to_vector<double>(), expected[i], 4 * tol, input);
+    for (size_t i = 0; i < out.size(); ++i)
+      compare(c, "called", i, out[i], y[i].to_vector<double>(), expected[i], 4 * tol, input);
   });
   return c;
 }
@@ -429,11 +508,14 @@ Complaints threads(const Point& p) {
         set_thread_count(n);
         ran.push_back(run(p, prepare(), out, 0));
         for (size_t i = 0; i < out.size(); ++i)
-          if (std::memcmp(ran[0].out[i].data(), ran.back().out[i].data(), ran[0].out[i].bytes)) c.push_back(concat({who, ": output ", i, " has other bits with ", n, " threads than with one"}));
+          if (std::memcmp(ran[0].out[i].data(), ran.back().out[i].data(), ran[0].out[i].bytes))
+            c.push_back(concat(
+                {who, ": output ", i, " has other bits with ", n, " threads than with one"}));
       }
     };
     for (auto& k : op.kernels())
-      if (k.name.find("onednn") == std::string::npos && k.name.find("eigen") == std::string::npos && (!k.declines || k.declines({p.sigs, out}, attrs.get()).empty()))
+      if (k.name.find("onednn") == std::string::npos && k.name.find("eigen") == std::string::npos &&
+          (!k.declines || k.declines({p.sigs, out}, attrs.get()).empty()))
         check("kernel " + k.name, [&] { return k.prepare({p.sigs, out}, attrs.get()); });
     if (op.loop) check("loop", [&] { return of_loop(op, attrs); });
   });
@@ -458,18 +540,19 @@ Complaints modes(const Point& p) {
   return c;
 }
 
-// ---- gradients ------------------------------------------------------------------------------------------------------------------
+// ---- gradients
+// ------------------------------------------------------------------------------------------------------------------
 namespace {
 // A function of several tensors: values of its floating results.
 using Many = std::vector<std::vector<double>>;
 struct Differentiated {
-  std::vector<std::string> names;                             // of its arguments
+  std::vector<std::string> names;  // of its arguments
   std::vector<Sig> sigs;
   Many at;
   std::function<Many(const Many&)> value;
-  Many weights;                                               // F = sum of weights * value
-  Many gradient;                                              // of F, as the system gives it
-  bool coarse = false;                                        // something in it is f32
+  Many weights;         // F = sum of weights * value
+  Many gradient;        // of F, as the system gives it
+  bool coarse = false;  // something in it is f32
 };
 double weighted(const Many& w, const Many& v, double* size = nullptr) {
   double s = 0;
@@ -481,8 +564,10 @@ double weighted(const Many& w, const Many& v, double* size = nullptr) {
   return s;
 }
 
-// <gradient, d> against five-point differences along d. A kink in between is left behind by a smaller step; a wrong rule is wrong at each.
-void against_differences(Complaints& c, const std::string& order, const Differentiated& f, size_t dense, size_t coordinates, std::mt19937_64& g) {
+// <gradient, d> against five-point differences along d. A kink in between is left behind by a
+// smaller step; a wrong rule is wrong at each.
+void against_differences(Complaints& c, const std::string& order, const Differentiated& f,
+                         size_t dense, size_t coordinates, std::mt19937_64& g) {
   std::normal_distribution<double> normal;
   double size = 0;
   if (!std::isfinite(weighted(f.weights, f.value(f.at), &size))) return;
@@ -501,7 +586,8 @@ void against_differences(Complaints& c, const std::string& order, const Differen
       const size_t one = n <= coordinates ? t - dense : g() % n;
       if (t < dense)
         for (double& x : d) x = normal(g);
-      else d[one] = 1;
+      else
+        d[one] = 1;
       double analytic = 0;
       for (size_t i = 0; i < n; ++i) analytic += f.gradient[k][i] * d[i];
       bool right = false;
@@ -514,11 +600,15 @@ void against_differences(Complaints& c, const std::string& order, const Differen
         };
         numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
         const double noise = (f.coarse ? 3e-7 : 1e-15) * size / h;
-        if (std::fabs(analytic - numeric) <= (f.coarse ? 3e-3 : 1e-6) * (std::fabs(analytic) + norm) + 10 * noise + 1e-12) right = true;
+        if (std::fabs(analytic - numeric) <=
+            (f.coarse ? 3e-3 : 1e-6) * (std::fabs(analytic) + norm) + 10 * noise + 1e-12)
+          right = true;
         if (right) break;
       }
       if (!right) {
-        c.push_back(concat({order, " gradient of ", f.names[k], " ", str(f.sigs[k]), t < dense ? " along a random direction" : concat({" at element ", one}), " is ", analytic, ", differences give ", numeric}));
+        c.push_back(concat({order, " gradient of ", f.names[k], " ", str(f.sigs[k]),
+                            t < dense ? " along a random direction" : concat({" at element ", one}),
+                            " is ", analytic, ", differences give ", numeric}));
         break;
       }
     }
@@ -591,13 +681,19 @@ Complaints gradient_once(const Point& p) {
     auto g = generator(p.name);
     const Setup s = set_up(p, g);
     Differentiated f;
-    for (size_t i : s.which) f.names.push_back(std::string(arg_of(*p.op, i).name)), f.sigs.push_back(p.sigs[i]), f.at.push_back(p.values[i]);
+    for (size_t i : s.which)
+      f.names.push_back(std::string(arg_of(*p.op, i).name)), f.sigs.push_back(p.sigs[i]),
+          f.at.push_back(p.values[i]);
     f.coarse = s.coarse;
     f.weights = s.weights;
-    f.value = [&](const Many& x) { return to_numbers(pick(immediate(*p.op, p.c->attrs, at(p, s, x, false)), s.outs)); };
+    f.value = [&](const Many& x) {
+      return to_numbers(pick(immediate(*p.op, p.c->attrs, at(p, s, x, false)), s.outs));
+    };
     const Tensors d = first_gradient(p, s, at(p, s, f.at, true), seeds_of(s, s.weights, false));
     for (size_t k = 0; k < d.size(); ++k)
-      if (d[k].sig() != f.sigs[k]) c.push_back(concat({"the gradient of ", f.names[k], " is ", str(d[k].sig()), ", expected ", str(f.sigs[k])}));
+      if (d[k].sig() != f.sigs[k])
+        c.push_back(concat({"the gradient of ", f.names[k], " is ", str(d[k].sig()), ", expected ",
+                            str(f.sigs[k])}));
     if (!c.empty()) return;
     f.gradient = to_numbers(d);
     against_differences(c, "the", f, 2, 12, g);
@@ -612,12 +708,17 @@ Complaints gradient_twice(const Point& p) {
     auto g = generator(p.name + "2");
     const Setup s = set_up(p, g);
     Differentiated f;
-    for (size_t i : s.which) f.names.push_back(std::string(arg_of(*p.op, i).name)), f.sigs.push_back(p.sigs[i]), f.at.push_back(p.values[i]);
+    for (size_t i : s.which)
+      f.names.push_back(std::string(arg_of(*p.op, i).name)), f.sigs.push_back(p.sigs[i]),
+          f.at.push_back(p.values[i]);
     const size_t n = s.which.size();
     for (size_t k = 0; k < s.outs.size(); ++k)
-      f.names.push_back(concat({"the incoming gradient ", s.outs[k]})), f.sigs.push_back(s.out[s.outs[k]]), f.at.push_back(s.weights[k]);
+      f.names.push_back(concat({"the incoming gradient ", s.outs[k]})),
+          f.sigs.push_back(s.out[s.outs[k]]), f.at.push_back(s.weights[k]);
     f.coarse = s.coarse;
-    auto split = [&](const Many& x) { return std::pair{Many(x.begin(), x.begin() + long(n)), Many(x.begin() + long(n), x.end())}; };
+    auto split = [&](const Many& x) {
+      return std::pair{Many(x.begin(), x.begin() + long(n)), Many(x.begin() + long(n), x.end())};
+    };
     auto both = [&](const Many& x, bool watched) {
       auto [in, w] = split(x);
       Tensors t = at(p, s, in, true), seeds = seeds_of(s, w, watched);
@@ -658,13 +759,19 @@ Complaints gradient_of_shared(const Point& p) {
         const Many d = to_numbers(apart);
         for (bool derived : {false, true}) {
           const Tensor& one = x[s.which[a]];
-          x[s.which[b]] = derived ? call(find_op("negative"), {call(find_op("negative"), {one})[0]})[0] : one;
+          x[s.which[b]] =
+              derived ? call(find_op("negative"), {call(find_op("negative"), {one})[0]})[0] : one;
           const Tensors y = pick(immediate(*q.op, q.c->attrs, x), s.outs);
-          const auto got = gradient(y, seeds_of(s, s.weights, false), std::vector<Wrt>{one})[0].to_vector<double>();
+          const auto got = gradient(y, seeds_of(s, s.weights, false), std::vector<Wrt>{one})[0]
+                               .to_vector<double>();
           std::vector<double> expected(got.size());
           for (size_t i = 0; i < got.size(); ++i) expected[i] = d[a][i] + d[b][i];
-          compare(c, concat({p.name, derived ? ", input made from another: " : ", one tensor given twice: ", "gradient of ", arg_of(*p.op, s.which[a]).name, " and ", arg_of(*p.op, s.which[b]).name}), 0,
-                  q.sigs[s.which[a]], got, expected, s.coarse ? 1e-5 : 1e-9, 1);
+          compare(c,
+                  concat({p.name,
+                          derived ? ", input made from another: " : ", one tensor given twice: ",
+                          "gradient of ", arg_of(*p.op, s.which[a]).name, " and ",
+                          arg_of(*p.op, s.which[b]).name}),
+                  0, q.sigs[s.which[a]], got, expected, s.coarse ? 1e-5 : 1e-9, 1);
         }
         return;  // one pair tells
       }
@@ -690,7 +797,10 @@ Complaints batches(const Point& p, std::string* skipped) {
       if (is_floating(t.dtype())) ys.push_back(t);
     for (size_t i = 0; i < p.sigs.size(); ++i)
       if (is_floating(p.sigs[i].dtype) && !shape_only(op, i)) x.push_back(in[i]);
-    Tensors d = gradient(ys, ys, std::vector<Wrt>(x.begin(), x.end()));  // of the half squared norm: seeds of the right shapes
+    Tensors d =
+        gradient(ys, ys,
+                 std::vector<Wrt>(x.begin(),
+                                  x.end()));  // of the half squared norm: seeds of the right shapes
     y.insert(y.end(), d.begin(), d.end());
     return y;
   };
@@ -712,24 +822,31 @@ Complaints batches(const Point& p, std::string* skipped) {
       if (m == n) c.push_back(who + ": refused: " + e.what());
       continue;
     }
-    guarded(c, who, [&] {
-      const Point q = with_sigs(p, sigs);
-      Tensors x = q.tensors(), watched;
-      for (auto& t : x) watched.push_back(is_floating(t.dtype()) ? watch(t) : t);
-      const Tensors now = body(watched), compiled = f(x, body);
-      for (size_t i = 0; i < out.size(); ++i)
-        if (now[i].sig() != out[i]) c.push_back(concat({who, ": output ", i, " is ", str(now[i].sig()), ", the shape rule says ", str(out[i])}));
-      same_bits(c, who + ", values then gradients, compiled", compiled, now);
-      served = true;
-    }, [&](const Error& e) {
-      if (e.code() == Code::OutOfRange && m != n) return skip(e.what());  // indices into an axis that is shorter now
-      c.push_back(who + ": refused: " + e.what());
-    });
+    guarded(
+        c, who,
+        [&] {
+          const Point q = with_sigs(p, sigs);
+          Tensors x = q.tensors(), watched;
+          for (auto& t : x) watched.push_back(is_floating(t.dtype()) ? watch(t) : t);
+          const Tensors now = body(watched), compiled = f(x, body);
+          for (size_t i = 0; i < out.size(); ++i)
+            if (now[i].sig() != out[i])
+              c.push_back(concat({who, ": output ", i, " is ", str(now[i].sig()),
+                                  ", the shape rule says ", str(out[i])}));
+          same_bits(c, who + ", values then gradients, compiled", compiled, now);
+          served = true;
+        },
+        [&](const Error& e) {
+          if (e.code() == Code::OutOfRange && m != n)
+            return skip(e.what());  // indices into an axis that is shorter now
+          c.push_back(who + ": refused: " + e.what());
+        });
   }
   if (served && f.traces() != 1) {
     std::string why;
     for (auto& line : f.log()) why += "\n  " + line;
-    c.push_back(concat({p.name, ": ", f.traces(), " traces, expected one for all batch sizes:", why}));
+    c.push_back(
+        concat({p.name, ": ", f.traces(), " traces, expected one for all batch sizes:", why}));
   }
   return c;
 }
@@ -742,10 +859,13 @@ Complaints wrong_shapes(const Point& p) {
     shapes[0].insert(shapes[0].begin(), 1);
     shapes.push_back(std::vector<int64_t>(s.begin(), s.end()));
     shapes.back().push_back(2);
-    if (s.rank()) shapes.push_back({s.begin() + 1, s.end()}), shapes.push_back({s.begin(), s.end() - 1}), shapes.push_back({});
+    if (s.rank())
+      shapes.push_back({s.begin() + 1, s.end()}), shapes.push_back({s.begin(), s.end() - 1}),
+          shapes.push_back({});
     shapes.push_back(std::vector<int64_t>(size_t(kMaxRank), 1));
     for (int d = 0; d < s.rank(); ++d)
-      for (int64_t e : {s[d] + 1, s[d] - 1, int64_t(0), int64_t(1), int64_t(1) << 40, int64_t(1) << 61}) {
+      for (int64_t e :
+           {s[d] + 1, s[d] - 1, int64_t(0), int64_t(1), int64_t(1) << 40, int64_t(1) << 61}) {
         if (e < 0) continue;
         shapes.push_back({s.begin(), s.end()});
         shapes.back()[size_t(d)] = e;
@@ -756,13 +876,15 @@ Complaints wrong_shapes(const Point& p) {
       try {
         sigs[i].shape = Shape(dims);
         if (sigs[i].bytes() > kSmall) {  // only the shape rule can be asked
-          guarded(c, concat({p.name, " with ", arg_of(*p.op, i).name, " ", str(sigs[i])}), [&] { (void)p.op->shape(sigs, p.c->attrs.get()); });
+          guarded(c, concat({p.name, " with ", arg_of(*p.op, i).name, " ", str(sigs[i])}),
+                  [&] { (void)p.op->shape(sigs, p.c->attrs.get()); });
           continue;
         }
       } catch (const Error&) {
         continue;  // no such shape
       }
-      try_call(c, with_sigs(p, sigs), p.c->attrs, concat({p.name, " with ", arg_of(*p.op, i).name, " ", str(sigs[i])}));
+      try_call(c, with_sigs(p, sigs), p.c->attrs,
+               concat({p.name, " with ", arg_of(*p.op, i).name, " ", str(sigs[i])}));
     }
   }
   return c;
@@ -774,11 +896,15 @@ Complaints wrong_types(const Point& p) {
   auto refused = [&](const Point& q, size_t i) {
     const std::string who = concat({p.name, " with ", arg_of(op, i).name, " ", str(q.sigs[i])});
     bool ran = true;
-    guarded(c, who, [&] { immediate(op, p.c->attrs, q.tensors()); }, [&](const Error& e) {
-      ran = false;
-      if (std::string_view(e.what()).find(arg_of(op, i).name) == std::string_view::npos) c.push_back(who + ": the error does not name the argument: " + e.what());
-      if (std::string_view(e.what()).find(op.name) == std::string_view::npos) c.push_back(who + ": the error does not name the operation: " + e.what());
-    });
+    guarded(
+        c, who, [&] { immediate(op, p.c->attrs, q.tensors()); },
+        [&](const Error& e) {
+          ran = false;
+          if (std::string_view(e.what()).find(arg_of(op, i).name) == std::string_view::npos)
+            c.push_back(who + ": the error does not name the argument: " + e.what());
+          if (std::string_view(e.what()).find(op.name) == std::string_view::npos)
+            c.push_back(who + ": the error does not name the operation: " + e.what());
+        });
     if (ran) c.push_back(who + ": accepted");
   };
   for (size_t i = 0; i < p.sigs.size(); ++i) {
@@ -808,7 +934,8 @@ Complaints wrong_types(const Point& p) {
     x.resize(n);
     const std::string who = concat({p.name, " with ", n, " inputs"});
     bool ran = true;
-    guarded(c, who, [&] { immediate(op, p.c->attrs, x); }, [&](const Error&) { ran = false; });
+    guarded(
+        c, who, [&] { immediate(op, p.c->attrs, x); }, [&](const Error&) { ran = false; });
     if (ran) c.push_back(who + ": accepted");
   };
   for (size_t n = 0; n < least; ++n) count(n);
@@ -817,7 +944,9 @@ Complaints wrong_types(const Point& p) {
   if (!empty.empty()) {
     empty[0] = Tensor();
     bool ran = true;
-    guarded(c, p.name + " with an empty tensor", [&] { immediate(op, p.c->attrs, empty); }, [&](const Error&) { ran = false; });
+    guarded(
+        c, p.name + " with an empty tensor", [&] { immediate(op, p.c->attrs, empty); },
+        [&](const Error&) { ran = false; });
     if (ran) c.push_back(p.name + ": an empty tensor was accepted");
   }
   return c;
@@ -826,31 +955,45 @@ Complaints wrong_types(const Point& p) {
 Complaints refusal(const Point& p) {
   Complaints c;
   bool ran = true;
-  guarded(c, p.name, [&] { immediate(*p.op, p.c->attrs, p.tensors()); }, [&](const Error& e) {
-    ran = false;
-    if (std::string_view(e.what()).find(p.c->flags.fails) == std::string_view::npos)
-      c.push_back(concat({p.name, ": the message is \"", e.what(), "\", expected \"", p.c->flags.fails, "\" in it"}));
-  });
+  guarded(
+      c, p.name, [&] { immediate(*p.op, p.c->attrs, p.tensors()); },
+      [&](const Error& e) {
+        ran = false;
+        if (std::string_view(e.what()).find(p.c->flags.fails) == std::string_view::npos)
+          c.push_back(concat({p.name, ": the message is \"", e.what(), "\", expected \"",
+                              p.c->flags.fails, "\" in it"}));
+      });
   if (ran) c.push_back(concat({p.name, ": accepted, expected \"", p.c->flags.fails, "\""}));
   return c;
 }
 
 namespace {
 std::vector<AttrValue> hostile(const AttrValue& v) {
-  constexpr int64_t most = std::numeric_limits<int64_t>::max(), least = std::numeric_limits<int64_t>::min();
-  const std::vector<int64_t> ints{0, 1, -1, 2, 7, 100, -100, int64_t(1) << 31, int64_t(1) << 40, most, most - 1, least};
+  constexpr int64_t most = std::numeric_limits<int64_t>::max(),
+                    least = std::numeric_limits<int64_t>::min();
+  const std::vector<int64_t> ints{
+      0, 1, -1, 2, 7, 100, -100, int64_t(1) << 31, int64_t(1) << 40, most, most - 1, least};
   const std::vector<double> floats{0, 1, -1, 0.5, 1e308, -1e308, 1e-320, NAN, INFINITY, -INFINITY};
   std::vector<AttrValue> r;
-  if (std::holds_alternative<bool>(v)) r = {true, false};
-  else if (std::holds_alternative<int64_t>(v)) r.assign(ints.begin(), ints.end());
-  else if (std::holds_alternative<double>(v)) r.assign(floats.begin(), floats.end());
-  else if (std::holds_alternative<std::string>(v)) r = {std::string(), std::string("wrong"), std::string("\xff\xfe\0x", 4), std::string(100000, 'x')};
+  if (std::holds_alternative<bool>(v))
+    r = {true, false};
+  else if (std::holds_alternative<int64_t>(v))
+    r.assign(ints.begin(), ints.end());
+  else if (std::holds_alternative<double>(v))
+    r.assign(floats.begin(), floats.end());
+  else if (std::holds_alternative<std::string>(v))
+    r = {std::string(), std::string("wrong"), std::string("\xff\xfe\0x", 4),
+         std::string(100000, 'x')};
   else if (std::holds_alternative<DType>(v)) {
     for (int d = 0; d < kDTypes; ++d) r.push_back(DType(d));
-  } else if (std::holds_alternative<Shape>(v)) r = {Shape(), Shape({0}), Shape({1}), Shape({int64_t(1) << 58}), Shape(std::vector<int64_t>(size_t(kMaxRank), 1))};
-  else if (std::holds_alternative<SubGraphPtr>(v)) r = {SubGraphPtr(), SubGraphPtr(std::make_shared<SubGraph>())};
+  } else if (std::holds_alternative<Shape>(v))
+    r = {Shape(), Shape({0}), Shape({1}), Shape({int64_t(1) << 58}),
+         Shape(std::vector<int64_t>(size_t(kMaxRank), 1))};
+  else if (std::holds_alternative<SubGraphPtr>(v))
+    r = {SubGraphPtr(), SubGraphPtr(std::make_shared<SubGraph>())};
   else if (auto* list = std::get_if<std::vector<int64_t>>(&v)) {
-    r = {std::vector<int64_t>{}, std::vector<int64_t>(1000, 1), std::vector<int64_t>(9, 0), std::vector<int64_t>{0, 0}, std::vector<int64_t>{-1, -1}};
+    r = {std::vector<int64_t>{}, std::vector<int64_t>(1000, 1), std::vector<int64_t>(9, 0),
+         std::vector<int64_t>{0, 0}, std::vector<int64_t>{-1, -1}};
     for (int64_t x : ints) {
       r.push_back(std::vector<int64_t>{x});
       for (size_t i = 0; i < list->size(); ++i) {
@@ -862,7 +1005,8 @@ std::vector<AttrValue> hostile(const AttrValue& v) {
     }
   } else if (auto* reals = std::get_if<std::vector<double>>(&v)) {
     r = {std::vector<double>{}, std::vector<double>(1000, 1)};
-    for (double x : floats) r.push_back(std::vector<double>{x}), r.push_back(std::vector<double>(reals->size(), x));
+    for (double x : floats)
+      r.push_back(std::vector<double>{x}), r.push_back(std::vector<double>(reals->size(), x));
   }
   return r;
 }
@@ -877,24 +1021,31 @@ Complaints attributes(const Point& p) {
   Complaints c;
   const OpDef& op = *p.op;
   const std::vector<AttrValue> mine = op.get_attrs(p.c->attrs.get());
-  if (mine.size() != op.attrs.size()) c.push_back(concat({op.name, ": ", mine.size(), " attribute values, ", op.attrs.size(), " declared"}));
+  if (mine.size() != op.attrs.size())
+    c.push_back(
+        concat({op.name, ": ", mine.size(), " attribute values, ", op.attrs.size(), " declared"}));
   must_work(c, p.name + ", attributes made again", [&] {
-    if (key_of(op.get_attrs(op.make_attrs(mine).get())) != key_of(mine)) c.push_back(p.name + ": attributes change on the way through make and get");
+    if (key_of(op.get_attrs(op.make_attrs(mine).get())) != key_of(mine))
+      c.push_back(p.name + ": attributes change on the way through make and get");
   });
   for (size_t i = 0; i < mine.size(); ++i) {
     for (auto& v : hostile(mine[i])) {
       auto changed = mine;
       changed[i] = v;
-      const std::string text = str(v), who = concat({p.name, " with ", op.attrs[i].name, "=", text.size() > 60 ? text.substr(0, 60) + "..." : text});
+      const std::string text = str(v),
+                        who = concat({p.name, " with ", op.attrs[i].name, "=",
+                                      text.size() > 60 ? text.substr(0, 60) + "..." : text});
       AttrPtr attrs;
       guarded(c, who, [&] { attrs = op.make_attrs(changed); });
       if (attrs) try_call(c, p, attrs, who);
     }
     auto changed = mine;
-    changed[i] = std::holds_alternative<std::string>(mine[i]) ? AttrValue(true) : AttrValue(std::string("wrong"));
+    changed[i] = std::holds_alternative<std::string>(mine[i]) ? AttrValue(true)
+                                                              : AttrValue(std::string("wrong"));
     const std::string who = concat({p.name, " with ", op.attrs[i].name, " of another type"});
     bool ran = true;
-    guarded(c, who, [&] { op.make_attrs(changed); }, [&](const Error&) { ran = false; });
+    guarded(
+        c, who, [&] { op.make_attrs(changed); }, [&](const Error&) { ran = false; });
     if (ran) c.push_back(who + ": accepted");
   }
   return c;
@@ -906,18 +1057,22 @@ Complaints types(const OpDef& op) {
   for (auto& k : op.cases) {
     if (!k.flags.fails.empty()) continue;
     for (const Point& p : points(op, k))
-      for (size_t i = 0; i < p.sigs.size(); ++i) seen[std::min(i, op.inputs.size() - 1)] |= uint32_t(p.fits) << int(p.sigs[i].dtype);
+      for (size_t i = 0; i < p.sigs.size(); ++i)
+        seen[std::min(i, op.inputs.size() - 1)] |= uint32_t(p.fits) << int(p.sigs[i].dtype);
   }
   for (auto& [i, mask] : seen)
     for (int d = 0; d < kDTypes; ++d)
       if (op.inputs[i].types.letter && op.inputs[i].types.has(DType(d)) && !(mask >> d & 1))
-        c.push_back(concat({op.name, ": ", op.inputs[i].name, " is declared to take ", str(DType(d)), ", and no case with it is accepted"}));
+        c.push_back(concat({op.name, ": ", op.inputs[i].name, " is declared to take ",
+                            str(DType(d)), ", and no case with it is accepted"}));
   return c;
 }
 
 Complaints sheet(const OpDef& op) {
   Complaints c;
-  auto say = [&](std::initializer_list<Part> parts) { c.push_back(op.name + ": " + concat(parts)); };
+  auto say = [&](std::initializer_list<Part> parts) {
+    c.push_back(op.name + ": " + concat(parts));
+  };
   for (size_t i = 0; i < op.name.size(); ++i) {
     const char x = op.name[i];
     if (!(x >= 'a' && x <= 'z') && !(i && (x == '_' || (x >= '0' && x <= '9')))) {
@@ -942,20 +1097,25 @@ Complaints sheet(const OpDef& op) {
   std::vector<std::string> names;
   for (auto& k : op.cases) {
     good += k.flags.fails.empty();
-    if (std::count(names.begin(), names.end(), k.name)) say({"two cases are called \"", k.name, "\""});
+    if (std::count(names.begin(), names.end(), k.name))
+      say({"two cases are called \"", k.name, "\""});
     names.push_back(k.name);
   }
   if (good < 2 && !graphs && !op.traits.cut) say({good, " cases that work, expected at least 2"});
-  if (!op.loop && !op.reference && !op.traits.reshape && op.kernels().empty() && !op.traits.cut) say({"neither kernel, loop nor reference"});
-  if (!op.loop && !op.reference && !graphs && !op.traits.cut) say({"neither loop nor reference: nothing to hold its kernels against"});
+  if (!op.loop && !op.reference && !op.traits.reshape && op.kernels().empty() && !op.traits.cut)
+    say({"neither kernel, loop nor reference"});
+  if (!op.loop && !op.reference && !graphs && !op.traits.cut)
+    say({"neither loop nor reference: nothing to hold its kernels against"});
   bool floats = false;
   for (auto& a : op.inputs) floats |= (a.types.mask & floating.mask) != 0;
-  if (floats && !op.gradient && !op.reference && op.no_gradient.empty()) say({"neither gradient nor reference, and no reason why"});
+  if (floats && !op.gradient && !op.reference && op.no_gradient.empty())
+    say({"neither gradient nor reference, and no reason why"});
   if (op.gradient && !op.no_gradient.empty()) say({"a gradient, and a reason why there is none"});
   return c;
 }
 
-// ---- when a check crashes --------------------------------------------------------------------------------------------------------
+// ---- when a check crashes
+// --------------------------------------------------------------------------------------------------------
 namespace {
 char now[1024];
 void died(int signal) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is checked of every operation, derived from its declaration: each check walks one case at one choice of element types and
-// returns complaints, so that a planted mistake can be asserted upon. Names no operation.
+// What is checked of every operation, derived from its declaration: each check walks one case at
+// one choice of element types and returns complaints, so that a planted mistake can be asserted
+// upon. Names no operation.
 #pragma once
 #include <functional>
 #include <string>
@@ -19,15 +20,18 @@ struct Point {
   Sigs sigs;                                ///< of the inputs
   std::vector<std::vector<double>> values;  ///< as the element type holds them
   std::string name;                         ///< "op/case/f32,i64"
-  bool fits = true;                         ///< the shape rule takes these types with these attributes
+  bool fits = true;  ///< the shape rule takes these types with these attributes
   Tensors tensors() const;
 };
-/// The declared argument of input i (the last one repeats when variadic), and whether only its shape is read.
+/// The declared argument of input i (the last one repeats when variadic), and whether only its
+/// shape is read.
 const Arg& arg_of(const OpDef& op, size_t i);
 bool shape_only(const OpDef& op, size_t i);
-/// One case at each choice of element types (one letter varies at a time). Cases that must be refused have one point.
+/// One case at each choice of element types (one letter varies at a time). Cases that must be
+/// refused have one point.
 std::vector<Point> points(const OpDef& op, const OpDef::Case& c);
-/// The point whose floating letters are f64 (f32 where the operation has no f64); empty if none is floating.
+/// The point whose floating letters are f64 (f32 where the operation has no f64); empty if none is
+/// floating.
 std::vector<Point> widest(const OpDef& op, const OpDef::Case& c);
 /// The point at its first element type.
 Point first(const OpDef& op, const OpDef::Case& c);
@@ -37,9 +41,11 @@ Point with_sigs(const Point& p, const Sigs& sigs);
 /// Whether a gradient can be asked for at all, and is meant to be right at these values.
 bool differentiable(const Point& p);
 
-// ---- the checks ---------------------------------------------------------------------------------------------------------------
-/// Every kernel that accepts, the loop and the reference: signatures as the shape rule says, values as the oracle (the reference, else
-/// the loop, in f64), nothing written outside, no output left unwritten, inputs untouched.
+// ---- the checks
+// ---------------------------------------------------------------------------------------------------------------
+/// Every kernel that accepts, the loop and the reference: signatures as the shape rule says, values
+/// as the oracle (the reference, else the loop, in f64), nothing written outside, no output left
+/// unwritten, inputs untouched.
 Complaints kernels(const Point& p);
 /// Own kernels give the same bits for 1, 2 and 3 threads.
 Complaints threads(const Point& p);
@@ -48,9 +54,11 @@ Complaints modes(const Point& p);
 /// Against differences; `p` from widest().
 Complaints gradient_once(const Point& p);
 Complaints gradient_twice(const Point& p);
-/// The same tensor for two arguments, or one argument made from another: the gradient is the sum of those of the arguments.
+/// The same tensor for two arguments, or one argument made from another: the gradient is the sum of
+/// those of the arguments.
 Complaints gradient_of_shared(const Point& p);
-/// One trace of values and gradients serves the leading extents n, n + 1, n - 1 and 0. `skipped` tells which sizes the shape rule refuses.
+/// One trace of values and gradients serves the leading extents n, n + 1, n - 1 and 0. `skipped`
+/// tells which sizes the shape rule refuses.
 Complaints batches(const Point& p, std::string* skipped = nullptr);
 /// Wrong ranks and extents: a typed Error or a valid result.
 Complaints wrong_shapes(const Point& p);
