@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a layer is configured by. A layer's configuration is a plain struct with one `fields` function; reading and writing it (a .keras
+// file's config.json, the summary) is derived from it. Names are Keras's.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "evenflow/core/shape.h"
+
+namespace evenflow {
+
+/// Extents of a model's tensor; -1 is unknown until a batch comes (the batch extent always is).
+using Dims = std::vector<int64_t>;
+std::string str_dims(const Dims& dims);  ///< "(None, 8, 8, 1)"
+
+/// Height and width; one number stands for both.
+struct Size2 {
+  int64_t height, width;
+  Size2(int64_t both) : height(both), width(both) {}  // NOLINT: implicit on purpose
+  Size2(int64_t h, int64_t w) : height(h), width(w) {}
+  bool operator==(const Size2&) const = default;
+};
+/// Rows above, below, columns left, right.
+struct Padding2 {
+  int64_t top, bottom, left, right;
+  Padding2(int64_t all) : top(all), bottom(all), left(all), right(all) {}  // NOLINT
+  Padding2(Size2 s) : top(s.height), bottom(s.height), left(s.width), right(s.width) {}  // NOLINT
+  Padding2(int64_t t, int64_t b, int64_t l, int64_t r) : top(t), bottom(b), left(l), right(r) {}
+};
+
+/// How a weight begins. Keras's names and formulas.
+struct Initializer {
+  std::string name;             ///< "GlorotUniform", or Keras's short form "glorot_uniform"
+  double a = 0, b = 0;          ///< Constant: value; RandomNormal, TruncatedNormal: mean, stddev; RandomUniform: minval, maxval; Orthogonal, Identity: gain
+  std::string mode = "fan_in", distribution = "truncated_normal";  ///< VarianceScaling, whose scale is a
+  std::optional<int64_t> seed;
+  Initializer(const char* name);         // NOLINT: implicit on purpose
+  Initializer(const std::string& name);  // NOLINT
+  Initializer(std::string name, double a, double b = 0) : Initializer(std::move(name)) { this->a = a, this->b = b; }
+  /// Row-major values for a weight of this shape, a pure function of seed and shape.
+  /// Fans are Keras's: the last two extents, times the receptive field.
+  std::vector<float> operator()(const Shape& shape, uint64_t seed) const;
+};
+
+/// l1 * sum |w| + l2 * sum w^2, added to the loss.
+struct Regularizer {
+  double l1 = 0, l2 = 0;
+  explicit operator bool() const { return l1 != 0 || l2 != 0; }
+};
+
+/// Goes over the fields of a configuration, to read or to write them.
+class ConfigVisitor {
+ public:
+  virtual ~ConfigVisitor() = default;
+  virtual void field(const char* name, bool& v) = 0;
+  virtual void field(const char* name, int64_t& v) = 0;
+  virtual void field(const char* name, double& v) = 0;
+  virtual void field(const char* name, std::string& v) = 0;
+  virtual void field(const char* name, std::vector<int64_t>& v) = 0;
+  virtual void field(const char* name, std::optional<double>& v) = 0;
+  virtual void field(const char* name, std::optional<int64_t>& v) = 0;
+  virtual void field(const char* name, std::optional<std::vector<double>>& v) = 0;
+  virtual void field(const char* name, Size2& v) = 0;
+  virtual void field(const char* name, std::optional<Size2>& v) = 0;
+  virtual void field(const char* name, Padding2& v) = 0;
+  virtual void field(const char* name, Initializer& v) = 0;
+  virtual void field(const char* name, Regularizer& v) = 0;
+  /// The name of an activation; null stands for "linear".
+  virtual void activation(const char* name, std::string& v) = 0;
+};
+
+}  // namespace evenflow

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "evenflow/model/keras_config.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+namespace evenflow {
+namespace {
+using format::Json;
+using format::JsonValue;
+
+Json object(const char* module, const std::string& class_name, Json config) {
+  return {{"module", module}, {"class_name", class_name}, {"config", std::move(config)}, {"registered_name", nullptr}};
+}
+
+class Writer : public ConfigVisitor {
+ public:
+  Json json = Json::object();
+  void field(const char* n, bool& v) override { json[n] = v; }
+  void field(const char* n, int64_t& v) override { json[n] = v; }
+  void field(const char* n, double& v) override { json[n] = v; }
+  void field(const char* n, std::string& v) override { json[n] = v; }
+  void field(const char* n, std::vector<int64_t>& v) override { json[n] = v; }
+  void field(const char* n, std::optional<double>& v) override { json[n] = v ? Json(*v) : Json(); }
+  void field(const char* n, std::optional<int64_t>& v) override { json[n] = v ? Json(*v) : Json(); }
+  void field(const char* n, std::optional<std::vector<double>>& v) override { json[n] = v ? Json(*v) : Json(); }
+  void field(const char* n, Size2& v) override { json[n] = {v.height, v.width}; }
+  void field(const char* n, std::optional<Size2>& v) override { json[n] = v ? Json{v->height, v->width} : Json(); }
+  void field(const char* n, Padding2& v) override { json[n] = {{v.top, v.bottom}, {v.left, v.right}}; }
+  void activation(const char* n, std::string& v) override { json[n] = v; }
+  void field(const char* n, Initializer& v) override {
+    Json c = Json::object();
+    if (v.name == "Constant") c = {{"value", v.a}};
+    else if (v.name == "RandomNormal" || v.name == "TruncatedNormal") c = {{"mean", v.a}, {"stddev", v.b}};
+    else if (v.name == "RandomUniform") c = {{"minval", v.a}, {"maxval", v.b}};
+    else if (v.name == "VarianceScaling") c = {{"scale", v.a}, {"mode", v.mode}, {"distribution", v.distribution}};
+    else if (v.name == "Orthogonal" || v.name == "Identity") c = {{"gain", v.a}};
+    if (v.name != "Zeros" && v.name != "Ones" && v.name != "Constant" && v.name != "Identity") c["seed"] = v.seed ? Json(*v.seed) : Json();
+    json[n] = object("keras.initializers", v.name, std::move(c));
+  }
+  void field(const char* n, Regularizer& v) override {
+    if (!v) json[n] = nullptr;
+    else if (!v.l1) json[n] = object("keras.regularizers", "L2", {{"l2", v.l2}});
+    else if (!v.l2) json[n] = object("keras.regularizers", "L1", {{"l1", v.l1}});
+    else json[n] = object("keras.regularizers", "L1L2", {{"l1", v.l1}, {"l2", v.l2}});
+  }
+};
+
+class Reader : public ConfigVisitor {
+ public:
+  explicit Reader(JsonValue config) : config_(std::move(config)) {}
+  std::set<std::string> seen;
+
+  void field(const char* n, bool& v) override {
+    if (auto j = get(n)) v = j->boolean();
+  }
+  void field(const char* n, int64_t& v) override {
+    if (auto j = get(n)) v = j->integer();
+  }
+  void field(const char* n, double& v) override {
+    if (auto j = get(n)) v = j->number();
+  }
+  void field(const char* n, std::string& v) override {
+    if (auto j = get(n)) v = j->string();
+  }
+  void field(const char* n, std::vector<int64_t>& v) override {
+    seen.insert(n);
+    auto j = config_.find(n);
+    if (!j) {
+      if (has(n)) v.clear();  // null: Keras's None
+    } else if (j->is_integer()) v = {j->integer()};
+    else v = dims_from_json(*j);
+  }
+  void field(const char* n, std::optional<double>& v) override {
+    v.reset();
+    if (auto j = get(n)) v = j->number();
+  }
+  void field(const char* n, std::optional<int64_t>& v) override {
+    v.reset();
+    if (auto j = get(n)) v = j->integer();
+  }
+  void field(const char* n, std::optional<std::vector<double>>& v) override {
+    v.reset();
+    auto j = get(n);
+    if (!j) return;
+    v.emplace();
+    numbers(*j, *v, 0);
+  }
+  void field(const char* n, Size2& v) override {
+    if (auto j = get(n)) v = size2(*j);
+  }
+  void field(const char* n, std::optional<Size2>& v) override {
+    v.reset();
+    if (auto j = get(n)) v = size2(*j);
+  }
+  void field(const char* n, Padding2& v) override {
+    auto j = get(n);
+    if (!j) return;
+    if (j->is_integer()) v = Padding2(j->integer());
+    else if (j->size() != 2) j->refuse("two pairs of integers");
+    else if ((*j)[0].is_integer()) v = Padding2(size2(*j));
+    else {
+      const Size2 rows = size2((*j)[0]), columns = size2((*j)[1]);
+      v = Padding2(rows.height, rows.width, columns.height, columns.width);
+    }
+  }
+  void activation(const char* n, std::string& v) override {
+    seen.insert(n);
+    auto j = config_.find(n);
+    if (!j) v = "linear";
+    else if (j->is_string()) v = j->string();
+    else j->refuse("the name of an activation", Code::Unimplemented);
+  }
+  void field(const char* n, Initializer& v) override {
+    auto j = get(n);
+    if (!j) return;
+    if (j->is_string()) return void(v = Initializer(j->string()));
+    const std::string name = (*j)["class_name"].string();
+    try {
+      v = Initializer(name);
+    } catch (const Error&) {
+      (*j)["class_name"].refuse("one of Keras's initializers", Code::Unimplemented);
+    }
+    auto c = j->find("config");
+    if (!c) return;
+    auto number = [&](const char* key, double& to) {
+      if (auto x = c->find(key)) to = x->number();
+    };
+    if (name == "Constant") number("value", v.a);
+    if (name == "RandomNormal" || name == "TruncatedNormal") number("mean", v.a), number("stddev", v.b);
+    if (name == "RandomUniform") number("minval", v.a), number("maxval", v.b);
+    if (name == "Orthogonal" || name == "Identity") number("gain", v.a);
+    if (name == "VarianceScaling") {
+      number("scale", v.a);
+      if (auto x = c->find("mode")) v.mode = x->string();
+      if (auto x = c->find("distribution")) v.distribution = x->string();
+    }
+    if (auto x = c->find("seed"); x && x->is_integer()) v.seed = x->integer();
+  }
+  void field(const char* n, Regularizer& v) override {
+    v = {};
+    auto j = get(n);
+    if (!j) return;
+    const JsonValue kind = j->is_string() ? *j : (*j)["class_name"];
+    const std::string name = snake_case(kind.string());
+    if (name != "l1" && name != "l2" && name != "l1_l2" && name != "l1l2") kind.refuse("L1, L2 or L1L2", Code::Unimplemented);
+    const bool both = name.size() > 2;
+    if (both || name == "l1") v.l1 = 0.01;
+    if (both || name == "l2") v.l2 = 0.01;
+    if (!j->is_object()) return;
+    if (auto c = j->find("config")) {
+      if (auto x = c->find("l1")) v.l1 = x->number();
+      if (auto x = c->find("l2")) v.l2 = x->number();
+    }
+  }
+  // What Keras states and we do not have must be off.
+  void check_rest(const std::set<std::string>& harmless) const {
+    for (auto& key : config_.keys()) {
+      if (seen.count(key) || harmless.count(key)) continue;
+      const JsonValue v = config_[key];
+      if (v.is_null() || (v.is_boolean() && !v.boolean())) continue;
+      v.refuse("null (there is no such setting here)", Code::Unimplemented);
+    }
+  }
+
+ private:
+  bool has(const char* n) const {
+    auto k = config_.keys();
+    return std::binary_search(k.begin(), k.end(), n);
+  }
+  std::optional<JsonValue> get(const char* n) {
+    seen.insert(n);
+    return config_.find(n);
+  }
+  static Size2 size2(const JsonValue& j) {
+    if (j.is_integer()) return Size2(j.integer());
+    if (j.size() != 2) j.refuse("one or two integers");
+    return Size2(j[0].integer(), j[1].integer());
+  }
+  static void numbers(const JsonValue& j, std::vector<double>& v, int depth) {
+    if (j.is_number()) return v.push_back(j.number());
+    if (depth > kMaxRank) j.refuse("numbers");
+    for (int64_t i = 0; i < j.size(); ++i) numbers(j[i], v, depth + 1);
+  }
+  JsonValue config_;
+};
+
+// Keys of a configuration that every layer has, or that mean nothing here.
+const std::set<std::string>& harmless_keys() {
+  static const std::set<std::string> keys{"name", "trainable", "dtype", "autocast", "renorm_momentum", "batch_input_shape", "build_config"};
+  return keys;
+}
+std::string policy_from_json(const JsonValue& j) {
+  const JsonValue name = j.is_string() ? j : j["config"]["name"];
+  const std::string s = name.string();
+  if (s != "float32" && s != "float64" && s != "mixed_bfloat16" && s != "mixed_float16") name.refuse("float32, float64, mixed_bfloat16 or mixed_float16", Code::Unimplemented);
+  return s;
+}
+}  // namespace
+
+Json dims_json(const Dims& dims) {
+  Json j = Json::array();
+  for (int64_t d : dims) j.push_back(d < 0 ? Json() : Json(d));
+  return j;
+}
+Dims dims_from_json(const JsonValue& j) {
+  Dims d;
+  for (int64_t i = 0; i < j.size(); ++i) d.push_back(j[i].is_null() ? -1 : j[i].integer(-1));
+  if (d.size() > size_t(kMaxRank)) j.refuse(concat({"at most ", kMaxRank, " extents"}));
+  return d;
+}
+
+Json layer_json(LayerImpl& layer) {
+  Writer w;
+  layer.visit(w);
+  if (layer.class_name() == "InputLayer") {
+    w.json["batch_shape"] = dims_json(layer.output_dims({}));
+    w.json["dtype"] = w.json["input_dtype"];
+    w.json.erase("input_dtype");
+    w.json["sparse"] = false;
+  } else {
+    w.json["trainable"] = bool(layer.trainable.get());
+    w.json["dtype"] = object("keras", "DTypePolicy", {{"name", layer.dtype}});
+  }
+  w.json["name"] = layer.name;
+  Json j = object("keras.layers", std::string(layer.class_name()), std::move(w.json));
+  if (layer.built && layer.input_dims.size() == 1) j["build_config"] = {{"input_shape", dims_json(layer.input_dims[0])}};
+  return j;
+}
+
+std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j) {
+  const std::string class_name = j["class_name"].string();
+  if (auto r = j.find("registered_name"); r && r->string() != class_name) r->refuse("null: classes of others are never made from a file", Code::Unimplemented);
+  std::shared_ptr<LayerImpl> layer;
+  try {
+    layer = make_layer(class_name);
+  } catch (const Error&) {
+    j["class_name"].refuse("a layer that is known here", Code::Unimplemented);
+  }
+  const JsonValue config = j["config"];
+  Reader r(config);
+  layer->visit(r);
+  const bool input = class_name == "InputLayer";
+  std::set<std::string> harmless = harmless_keys();
+  if (input) harmless.insert({"sparse", "ragged", "optional", "batch_shape"});
+  r.check_rest(harmless);
+  layer->name = config["name"].string();
+  if (layer->name.empty() || layer->name.size() > 500 || layer->name.find('\0') != std::string::npos) config["name"].refuse("a name of 1 to 500 characters");
+  if (!input) {
+    if (auto t = config.find("trainable")) layer->trainable.set(t->boolean());
+    if (auto d = config.find("dtype")) layer->dtype = policy_from_json(*d);
+  }
+  layer->seed = next_seed();
+  return layer;
+}
+
+}  // namespace evenflow

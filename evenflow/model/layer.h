@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layers: a handle (Layer) to shared state and mode (LayerImpl). A layer makes its weights when it first sees the extents of its input.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "evenflow/graph/variable.h"
+#include "evenflow/model/config.h"
+
+namespace evenflow {
+
+struct Weight {
+  std::string name;  ///< "kernel", "moving_mean"
+  Variable variable;
+  bool trainable = true;
+  Regularizer regularizer = {};
+};
+
+/// What a call needs to know.
+struct CallContext {
+  bool training = false;
+};
+
+class LayerImpl {
+ public:
+  virtual ~LayerImpl() = default;
+  virtual std::string_view class_name() const = 0;
+  /// The extents of the output; throws InvalidArgument when the layer does not take such inputs.
+  virtual Dims output_dims(const std::vector<Dims>& inputs) const = 0;
+  /// Makes the weights.
+  virtual void build(const std::vector<Dims>&) {}
+  virtual Tensor call(const Tensors& inputs, const CallContext& context) = 0;
+  virtual void visit(ConfigVisitor&) {}
+  /// Named numbers beyond Keras's weights, kept in evenflow.json: update counts and the like.
+  virtual std::vector<Weight> extra_state() const { return {}; }
+  /// What the layer says of its mode in the summary and in evenflow.json; "" has none.
+  virtual std::string mode() const { return {}; }
+  virtual void set_mode(std::string_view mode);
+  /// Called when weights were read from a file that Evenflow did not write.
+  virtual void adopt_keras_weights() {}
+  virtual bool takes_many_inputs() const { return false; }
+
+  void ensure_built(const std::vector<Dims>& inputs);
+  /// call() with the name scope and the cast to the compute type.
+  Tensor operator()(const Tensors& inputs, const CallContext& context);
+
+  std::string name;
+  bool built = false;
+  Setting trainable{1};
+  std::string dtype = "float32";  ///< Keras's policy: float32, float64, mixed_bfloat16, mixed_float16
+  std::vector<Weight> weights;    ///< in Keras's order
+  std::vector<Dims> input_dims;   ///< what it was built for
+  uint64_t seed = 0;              ///< of its initialisers
+
+  DType compute_dtype() const;
+  DType variable_dtype() const;
+
+ protected:
+  Variable add_weight(const std::string& weight_name, const Shape& shape, const Initializer& init, bool weight_trainable = true, Regularizer regularizer = {});
+  [[noreturn]] void refuse(std::string_view what, const Dims& found, std::string_view expected) const;
+};
+
+/// The symbolic output of a layer in the functional style.
+struct SymbolicTensor {
+  struct Source {
+    std::shared_ptr<LayerImpl> layer;
+    std::vector<SymbolicTensor> inputs;
+    int64_t call = 0;  ///< how often the layer was called before
+  };
+  std::shared_ptr<const Source> source;
+  Dims dims;
+};
+
+class Layer {
+ public:
+  Layer() = default;
+  explicit Layer(std::shared_ptr<LayerImpl> impl) : impl_(std::move(impl)) {}
+  SymbolicTensor operator()(const SymbolicTensor& x) const { return (*this)(std::vector<SymbolicTensor>{x}); }
+  SymbolicTensor operator()(const std::vector<SymbolicTensor>& xs) const;
+  /// Runs the layer, building it on first use.
+  Tensor operator()(const Tensor& x, CallContext context = {}) const { return (*this)(Tensors{x}, context); }
+  Tensor operator()(const Tensors& xs, CallContext context = {}) const;
+
+  const std::string& name() const;
+  Layer& set_name(std::string name);
+  bool trainable() const;
+  void set_trainable(bool trainable);
+  const std::vector<Weight>& weights() const;
+  const std::shared_ptr<LayerImpl>& impl() const { return impl_; }
+
+ protected:
+  std::shared_ptr<LayerImpl> impl_;
+};
+
+/// Layers by Keras's class name: an intrusive list, like the operations. Nothing else is ever made from a file.
+struct LayerEntry {
+  const char* name;
+  std::shared_ptr<LayerImpl> (*make)();
+  const LayerEntry* next;
+  LayerEntry(const char* name, std::shared_ptr<LayerImpl> (*make)());
+  static const LayerEntry*& head();
+};
+/// A layer with default configuration; throws InvalidArgument for an unknown class, by name.
+std::shared_ptr<LayerImpl> make_layer(std::string_view class_name);
+
+/// Seeds what is random from now on in this process: initialisers, dropout (keras.utils.set_random_seed).
+void set_random_seed(uint64_t seed);
+/// The next seed of the process-wide sequence.
+uint64_t next_seed();
+/// The policy of layers made from now on that state none (keras.mixed_precision.set_global_policy): "float32", "mixed_bfloat16", ...
+void set_dtype_policy(std::string policy);
+const std::string& dtype_policy();
+/// "conv2d", "conv2d_1", ...: Keras's automatic names.
+std::string automatic_name(std::string_view class_name);
+/// Keras's snake case: "BatchNormalization" -> "batch_normalization", "Conv2D" -> "conv2d".
+std::string snake_case(std::string_view class_name);
+
+namespace detail {
+/// A layer class from its configuration struct.
+template <class Impl>
+class LayerOf : public Layer {
+ public:
+  using Config = typename Impl::Config;
+  LayerOf(Config config = Config()) : Layer(make(std::move(config))) {}  // NOLINT: implicit on purpose
+
+ private:
+  static std::shared_ptr<LayerImpl> make(Config config) {
+    auto impl = std::make_shared<Impl>();
+    impl->config = std::move(config);
+    impl->name = impl->config.name.empty() ? automatic_name(impl->class_name()) : impl->config.name;
+    impl->dtype = impl->config.dtype.empty() ? dtype_policy() : impl->config.dtype;
+    impl->seed = next_seed();
+    impl->check();
+    return impl;
+  }
+};
+}  // namespace detail
+
+/// Base of a layer with a configuration. Every configuration ends with `name` and `dtype`, which stand for automatic_name() and dtype_policy().
+template <class C>
+class ConfiguredLayer : public LayerImpl {
+ public:
+  using Config = C;
+  C config;
+  void visit(ConfigVisitor& v) override { config.fields(v); }
+  /// Refuses values that no input could make right.
+  virtual void check() const {}
+};
+
+}  // namespace evenflow
