@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/commands.h"
+
+namespace evenflow::cli {
+
+void add_export(CLI::App& app) { (void)app; }
+
+}  // namespace evenflow::cli

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/commands.h"
+#include "evenflow/format/npy.h"
+
+namespace evenflow::cli {
+
+void add_predict(CLI::App& app) {
+  struct Options {
+    std::string model, input, output;
+    int64_t batch_size = 256;
+  };
+  auto o = std::make_shared<Options>();
+  auto* c = app.add_subcommand("predict", "Runs a model on an array");
+  c->add_option("model", o->model, "MODEL.keras")->required();
+  c->add_option("--input", o->input, "inputs, .npy")->required();
+  c->add_option("--output", o->output, "where the predictions go, .npy")->required();
+  c->add_option("--batch-size", o->batch_size, "samples at a time")->check(CLI::PositiveNumber);
+  c->callback([o] {
+    Model model = load_model(o->model);
+    Tensor y = cast(model.predict(read_input(o->input), {.batch_size = o->batch_size}), DType::f32);
+    format::write_npy(o->output, {y.sig(), y.buffer()});
+  });
+}
+
+}  // namespace evenflow::cli
