@@ -96,14 +96,15 @@ Tensor zeros_like(const Tensor& x) { return fill_like(x, 0); }
 
 BINARY(add, "a + b", signed_cases(true), LOOP2(add), g, g)
 BINARY(subtract, "a - b", signed_cases(true), LOOP2(subtract), g, -g)
-BINARY(multiply, "a b", signed_cases(true), LOOP2(multiply), g* b, g* a)
+BINARY(multiply, "a b", signed_cases(true), LOOP2(multiply), (g * b), (g * a))
 BINARY(floor_divide, "a / b rounded down, as Python does; an integer by zero is 0",
        signed_cases(false), LOOP2(floor_divide), zeros_like(y), zeros_like(y))
 BINARY(mod, "a - b floor(a / b), with the sign of b, as Python does; an integer by zero is 0",
        signed_cases(false), LOOP2(mod), g, -(g* floor_divide(a, b)))
 // 0^(b - 1) would be infinite where b is 0, and the logarithm is taken where it exists.
 BINARY(power, "a^b; an integer to a negative power is truncated", two_cases(), LOOP2(power),
-       g* b* power(a, select(equal(b, 0), 1, b - 1)), g* y* log(select(greater(a, 0), a, 1)))
+       (g * b * power(a, select(equal(b, 0), 1, b - 1))),
+       (g * y * log(select(greater(a, 0), a, 1))))
 BINARY(maximum, "The larger of a and b; NaN if one is", signed_cases(true), LOOP2(maximum),
        select(greater_equal(a, b), g, 0), select(greater_equal(a, b), 0, g))
 BINARY(minimum, "The smaller of a and b; NaN if one is", signed_cases(true), LOOP2(minimum),
@@ -150,6 +151,35 @@ Tensor divide_no_nan(In a, In b) {
 }
 #undef BINARY
 
+// Gradients in one pass over the result y; their compositions give the second order.
+static Op<NoAttrs> grad_of_result(std::string_view summary,
+                                  Tensors (*reference)(const Tensors&, const NoAttrs&)) {
+  return {.summary = summary,
+          .inputs = {{"y", floating, "[...], the result"}, {"g", floating, "like y"}},
+          .outputs = {{"dx", "like y"}},
+          .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
+            if (in[1] != in[0]) fail({"g is ", str(in[1]), ", expected ", str(in[0]), " (like y)"});
+            return {in[0]};
+          },
+          .reference = reference,
+          .traits = {.pointwise = true},
+          .cases = {{"matrix", {uniform({3, 5}, 0.1, 0.9), {3, 5}}},
+                    {"odd", {uniform({63}, 0.1, 0.9), {63}}},
+                    {"empty", {{0, 3}, {0, 3}}},
+                    {"bench", {{1000, 1000}, {1000, 1000}}, {}, {.bench = true}},
+                    {"mismatch", {{3}, {4}}, {}, {.fails = "expected"}}}};
+}
+OP(tanh_grad, NoAttrs) {
+  return grad_of_result(
+      "The gradient of tanh: g (1 - y^2)",
+      [](const Tensors& in, const NoAttrs&) -> Tensors { return {in[1] * (1 - square(in[0]))}; });
+}
+OP(sigmoid_grad, NoAttrs) {
+  return grad_of_result(
+      "The gradient of sigmoid: g y (1 - y)",
+      [](const Tensors& in, const NoAttrs&) -> Tensors { return {in[1] * (in[0] * (1 - in[0]))}; });
+}
+
 #define UNARY(name, types, map, from, to, summary, da)                                         \
   OP(name, NoAttrs) {                                                                          \
     return unary(                                                                              \
@@ -164,22 +194,22 @@ Tensor divide_no_nan(In a, In b) {
   Tensor name(In x) { return call(name##_op(), {std::move(x)})[0]; }
 
 UNARY(negative, numeric, map1, -2, 2, "-x", -g)
-UNARY(abs, numeric, map1, 0.3, 2, "|x|; gradient 0 at 0", g* sign(x))
+UNARY(abs, numeric, map1, 0.3, 2, "|x|; gradient 0 at 0", (g * sign(x)))
 UNARY(sign, numeric, map1, 0.3, 2, "-1, 0 or 1; NaN stays", zeros_like(g))
 UNARY(square, numeric, map1, -2, 2, "x^2", 2 * g * x)
 UNARY(reciprocal, floating, map1_float, 0.5, 2, "1 / x", -(g* square(y)))
-UNARY(exp, floating, map1_float, -2, 2, "e^x", g* y)
-UNARY(expm1, floating, map1_float, -2, 2, "e^x - 1, exact near 0", g* exp(x))
+UNARY(exp, floating, map1_float, -2, 2, "e^x", (g * y))
+UNARY(expm1, floating, map1_float, -2, 2, "e^x - 1, exact near 0", (g * exp(x)))
 UNARY(log, floating, map1_float, 0.5, 3, "Natural logarithm", g / x)
 UNARY(log1p, floating, map1_float, -0.5, 3, "log(1 + x), exact near 0", g / (x + 1))
 UNARY(sqrt, floating, map1_float, 0.5, 3, "Square root", 0.5 * g / y)
 UNARY(rsqrt, floating, map1_float, 0.5, 3, "1 / sqrt(x)", -0.5 * g * (y * square(y)))
-UNARY(sin, floating, map1_float, -3, 3, "Sine of x in radians", g* cos(x))
+UNARY(sin, floating, map1_float, -3, 3, "Sine of x in radians", (g * cos(x)))
 UNARY(cos, floating, map1_float, -3, 3, "Cosine of x in radians", -(g* sin(x)))
-UNARY(tanh, floating, map1_float, -2, 2, "Hyperbolic tangent", g*(1 - square(y)))
-UNARY(sigmoid, floating, map1_float, -4, 4, "1 / (1 + e^-x)", g*(y*(1 - y)))
+UNARY(tanh, floating, map1_float, -2, 2, "Hyperbolic tangent", (call(tanh_grad_op(), {y, g})[0]))
+UNARY(sigmoid, floating, map1_float, -4, 4, "1 / (1 + e^-x)", (call(sigmoid_grad_op(), {y, g})[0]))
 UNARY(erf, floating, map1_float, -2, 2, "Gauss error function",
-      g*(1.1283791670955126 * exp(-square(x))))  // 2 / sqrt(pi)
+      (g * (1.1283791670955126 * exp(-square(x)))))  // 2 / sqrt(pi)
 UNARY(floor, floating, map1_float, 0.1, 0.9, "The largest integer not above x", zeros_like(g))
 UNARY(ceil, floating, map1_float, 0.1, 0.9, "The smallest integer not below x", zeros_like(g))
 UNARY(round, floating, map1_float, -0.4, 0.4, "The nearest integer, halves to even", zeros_like(g))
