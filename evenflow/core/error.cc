@@ -6,6 +6,7 @@
 namespace evenflow {
 
 std::string str(const Where& where) {
+  if (!where.line()) return "an unknown line";  // a saved graph's
   std::string_view file = where.file_name();
   return concat({file.substr(file.rfind('/') + 1), ":", where.line()});
 }

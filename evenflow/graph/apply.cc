@@ -135,18 +135,18 @@ Tensors resolve(const OpDef& op, std::span<const In> in) {
   return r;
 }
 
-void check_types(const OpDef& op, const Tensors& in) {
+void check_types(const OpDef& op, std::span<const Sig> in) {
   std::array<int, 128> first;
   first.fill(-1);
   for (size_t i = 0; i < in.size(); ++i) {
     const Types& t = arg_of(op, i).types;
-    const DType d = in[i].dtype();
-    if (!t.has(d)) fail({arg_name(op, i), " is ", str(in[i].sig()), ", expected ", types_of(t)});
+    const DType d = in[i].dtype;
+    if (!t.has(d)) fail({arg_name(op, i), " is ", str(in[i]), ", expected ", types_of(t)});
     if (!t.letter) continue;
     int& f = first[size_t(t.letter)];
     if (f < 0) f = int(i);
-    else if (in[size_t(f)].dtype() != d)
-      fail({arg_name(op, i), " is ", str(in[i].sig()), ", expected ", str(in[size_t(f)].dtype()), " (the type of ", arg_name(op, size_t(f)), " ", str(in[size_t(f)].sig()), ")"});
+    else if (in[size_t(f)].dtype != d)
+      fail({arg_name(op, i), " is ", str(in[i]), ", expected ", str(in[size_t(f)].dtype), " (the type of ", arg_name(op, size_t(f)), " ", str(in[size_t(f)]), ")"});
   }
 }
 void check_count(const OpDef& op, size_t n) {
@@ -155,6 +155,11 @@ void check_count(const OpDef& op, size_t n) {
     fail({n, " inputs were given, expected ", least == all ? Part(all) : Part(concat({least, " to ", all})), op.traits.variadic ? " or more" : ""});
 }
 }  // namespace
+
+void check_inputs(const OpDef& op, std::span<const Sig> in) {
+  check_count(op, in.size());
+  check_types(op, in);
+}
 
 Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
   auto n = std::make_shared<Node>();
@@ -166,7 +171,6 @@ Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
   try {
     check_count(op, in.size());
     Tensors args = resolve(op, in);
-    check_types(op, args);
     Sigs sigs;
     sigs.reserve(in.size()), n->in.reserve(in.size());
     for (auto& x : args) {
@@ -175,6 +179,7 @@ Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
       n->symbolic |= from.symbolic, n->tracked |= from.tracked;
       n->in.push_back(x.edge());
     }
+    check_types(op, sigs);
     if (!op.shape) fail(Code::Internal, {"it has no shape rule"});
     n->sigs = op.shape(sigs, n->attrs.get());
   } catch (const Error& e) {

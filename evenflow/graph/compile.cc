@@ -336,7 +336,9 @@ Program trace(const Sigs& args, const Function::Body& body) {
   if (!tx.proposals.empty()) fail({"trace: the function writes variable \"", tx.proposals[0].first->name, "\", expected a pure function"});
   std::vector<Edge> edges;
   for (auto& o : outs) edges.push_back(o.edge());
-  return program(edges, outs.size(), 0, {}, tx, true);
+  Program r = program(edges, outs.size(), 0, {}, tx, true);
+  r.shape_seen = tx.shape_seen;
+  return r;
 }
 
 }  // namespace evenflow

@@ -247,6 +247,8 @@ template <class A = NoAttrs>
 Tensors call(const OpDef& op, const std::vector<In>& in, A attrs = {}) {
   return apply(op, std::make_shared<const A>(std::move(attrs)), in);
 }
+/// Number and element types of the inputs as declared, what apply() checks before the shape rule; throws InvalidArgument.
+void check_inputs(const OpDef& op, std::span<const Sig> in);
 std::vector<In> to_inputs(const Tensors& tensors, Where where = Where::current());
 
 // ---- common shape rules ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ struct Program {
   size_t outputs = 0, predicates = 0;
   std::vector<VarPtr> targets;
   std::vector<Role> roles;
+  bool shape_seen = false;  ///< by trace(): the function looked at an extent, and serves these extents only
   std::shared_ptr<Plan> plan;
 };
 
