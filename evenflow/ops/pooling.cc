@@ -6,29 +6,19 @@
 
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
-#include "evenflow/ops/conv_geometry.h"
+#include "evenflow/ops/pooling_rules.h"
 #include "evenflow/ops/reduce.h"
 
 namespace evenflow {
-namespace {
-struct Pooling {
-  Windows h, w;
-  int64_t n, c;
-  Shape out() const { return {n, h.out, w.out, c}; }
-};
+
 Pooling pooling(const Sig& x, const Pool2DAttrs& a) {
   if (x.shape.rank() != 4) fail({"x is ", str(x), ", expected [n, height, width, channels]"});
   const auto& s = a.strides.empty() ? a.pool_size : a.strides;
   if (a.pool_size.size() != 2 || s.size() != 2) fail({"pool_size and strides have ", a.pool_size.size(), " and ", s.size(), " numbers, expected 2"});
   return {windows(x.shape[1], a.pool_size[0], s[0], 1, a.padding, "height"), windows(x.shape[2], a.pool_size[1], s[1], 1, a.padding, "width"), x.shape[0], x.shape[3]};
 }
-struct Range {
-  int64_t from, to;
-};
-Range range(const Windows& w, int64_t o) {
-  const int64_t start = o * w.stride - w.before;
-  return {std::max<int64_t>(0, start), std::min(w.in, start + w.size)};
-}
+
+namespace {
 template <class F>
 void floats(DType d, F f) {
   visit(d, [&](auto zero) {
