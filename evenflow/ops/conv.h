@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolution of images, channels last; kernels are [height, width, channels / groups, filters] as in TensorFlow and Keras. "same" padding
-// puts the odd row or column at the end.
+// Convolution of images, channels last; kernels are [height, width, channels / groups, filters] as
+// in TensorFlow and Keras. "same" padding puts the odd row or column at the end.
 #pragma once
 #include <string>
 #include <vector>
@@ -16,7 +16,8 @@ struct Conv2DAttrs {
   int64_t groups = 1;
   static void fields(auto& self, auto&& field) {
     field("strides", self.strides, "rows and columns from window to window");
-    field("padding", self.padding, "\"valid\": none; \"same\": zeros, so that stride 1 keeps the extents");
+    field("padding", self.padding,
+          "\"valid\": none; \"same\": zeros, so that stride 1 keeps the extents");
     field("dilations", self.dilations, "rows and columns from tap to tap");
     field("groups", self.groups, "channel groups that do not mix");
   }

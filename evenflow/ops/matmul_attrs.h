@@ -6,7 +6,8 @@ namespace evenflow {
 struct MatmulAttrs {
   bool transpose_a = false, transpose_b = false;
   static void fields(auto& self, auto&& field) {
-    field("transpose_a", self.transpose_a, "swap the last two axes of a"), field("transpose_b", self.transpose_b, "swap the last two axes of b");
+    field("transpose_a", self.transpose_a, "swap the last two axes of a"),
+        field("transpose_b", self.transpose_b, "swap the last two axes of b");
   }
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pooling of images [n, h, w, c]. What lies in the padding does not count: a maximum is of real elements, an average divides by their number.
+// Pooling of images [n, h, w, c]. What lies in the padding does not count: a maximum is of real
+// elements, an average divides by their number.
 #pragma once
 #include <string>
 #include <vector>
