@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ioffe & Szegedy 2015, algorithm 1, and its gradient in closed form. docs/design/batch-norm.md is the contract.
+// Ioffe & Szegedy 2015, algorithm 1, and its gradient in closed form. docs/design/batch-norm.md is
+// the contract.
 #include "evenflow/ops/batch_norm.h"
 
 #include <cmath>
@@ -15,15 +16,18 @@
 
 namespace evenflow {
 
-// ---- shapes ---------------------------------------------------------------------------------------------------------------------
+// ---- shapes
+// ---------------------------------------------------------------------------------------------------------------------
 ChannelLayout channel_layout(const Sig& x, const std::vector<int64_t>& axis) {
   const Shape& s = x.shape;
   if (s.rank() < 1) fail({"x is ", str(x), ", expected rank 1 or more"});
-  if (axis.empty() || axis.size() > size_t(s.rank())) fail({"axis has ", axis.size(), " axes, expected 1 to ", s.rank(), " for x ", str(x)});
+  if (axis.empty() || axis.size() > size_t(s.rank()))
+    fail({"axis has ", axis.size(), " axes, expected 1 to ", s.rank(), " for x ", str(x)});
   ChannelLayout r;
   r.kept.assign(size_t(s.rank()), false);
   for (int64_t a : axis) {
-    if (a < -s.rank() || a >= s.rank()) fail({"axis holds ", a, ", expected ", -s.rank(), "..", s.rank() - 1, " for x ", str(x)});
+    if (a < -s.rank() || a >= s.rank())
+      fail({"axis holds ", a, ", expected ", -s.rank(), "..", s.rank() - 1, " for x ", str(x)});
     const size_t d = size_t(s.resolve(int(a)));
     if (r.kept[d]) fail({"axis holds ", a, " twice"});
     r.kept[d] = true;
@@ -40,32 +44,27 @@ ChannelLayout channel_layout(const Sig& x, const std::vector<int64_t>& axis) {
     if (r.kept[size_t(i)]) {
       if (state == 2) r.blocked = false;
       state = 1;
-    } else if (state == 0) r.outer *= s[i];
-    else state = 2, r.inner *= s[i];
+    } else if (state == 0)
+      r.outer *= s[i];
+    else
+      state = 2, r.inner *= s[i];
   }
   r.n = r.channels.count() ? s.count() / r.channels.count() : 0;
-  if (!r.channels.count()) {  // no channel: count what would have been merged
-    r.n = 1;
-    for (int i = 0; i < s.rank(); ++i)
-      if (!r.kept[size_t(i)]) r.n *= s[i];
-  }
   return r;
 }
 DType statistics_dtype(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
 void check_epsilon(double e) {
-  if (!(e >= 0) || !std::isfinite(e)) fail({"epsilon is ", e, ", expected a finite number, at least 0"});
+  if (!(e >= 0) || !std::isfinite(e))
+    fail({"epsilon is ", e, ", expected a finite number, at least 0"});
 }
 void check_channels(const Sig& found, std::string_view name, const Sig& x, const ChannelLayout& c) {
   const Sig want{statistics_dtype(x.dtype), c.channels};
-  if (found != want) fail({name, " is ", str(found), ", expected ", str(want), " (channels of x ", str(x), ")"});
+  if (found != want)
+    fail({name, " is ", str(found), ", expected ", str(want), " (channels of x ", str(x), ")"});
 }
 
 namespace {
 Types any_float(char letter = 0) { return floating.as(letter); }
-struct AxisSetAttrs {
-  std::vector<int64_t> axis = {-1};
-  static void fields(auto& self, auto&& field) { field("axis", self.axis, "the axes with statistics of their own"); }
-};
 // [channels...] as [1, c, 1, ...] against x: by axes, so that a trace serves any batch.
 Tensor along(const Tensor& channels, const Tensor& x, const std::vector<int64_t>& axis) {
   const ChannelLayout c = channel_layout(x.sig(), axis);
@@ -107,48 +106,112 @@ struct Places {
     if (a.residual) residual = count++;
   }
 };
-void check_batch_norm(std::span<const Sig> in, const BatchNormAttrs& a, int first, const ChannelLayout& c) {
+void check_batch_norm(std::span<const Sig> in, const BatchNormAttrs& a, int first,
+                      const ChannelLayout& c) {
   check_epsilon(a.epsilon);
-  if (a.activation != "linear" && a.activation != "relu") fail({"activation is \"", a.activation, "\", expected \"linear\" or \"relu\""});
+  if (a.activation != "linear" && a.activation != "relu")
+    fail({"activation is \"", a.activation, "\", expected \"linear\" or \"relu\""});
   const Places p(a, first);
-  if (int(in.size()) != p.count) fail({in.size(), " inputs were given, expected ", p.count, " (scale ", a.scale, ", center ", a.center, ", residual ", a.residual, ")"});
+  if (int(in.size()) != p.count)
+    fail({in.size(), " inputs were given, expected ", p.count, " (scale ", a.scale, ", center ",
+          a.center, ", residual ", a.residual, ")"});
   if (p.gamma >= 0) check_channels(in[size_t(p.gamma)], "gamma", in[0], c);
   if (p.beta >= 0) check_channels(in[size_t(p.beta)], "beta", in[0], c);
-  if (p.residual >= 0 && in[size_t(p.residual)] != in[0]) fail({"residual is ", str(in[size_t(p.residual)]), ", expected ", str(in[0]), " (x)"});
+  if (p.residual >= 0 && in[size_t(p.residual)] != in[0])
+    fail({"residual is ", str(in[size_t(p.residual)]), ", expected ", str(in[0]), " (x)"});
 }
 Tensor at(const Tensors& in, int i) { return i < 0 ? Tensor() : in[size_t(i)]; }
-// gamma (x - mean) r + beta, in the wide type.
-Tensor normalised(const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& gamma, const Tensor& beta, double epsilon, const std::vector<int64_t>& axis) {
-  Tensor r = 1 / sqrt(variance + epsilon);
-  if (epsilon == 0) r = select(greater(variance, 0), r, fill_like(r, 0));  // a constant channel is beta
-  Tensor y = (wide_type(x) - along(mean, x, axis)) * along(gamma ? r * gamma : r, x, axis);
-  return beta ? y + along(beta, x, axis) : y;
+// 1 / sqrt(variance + epsilon); 0 where that would be 1 / 0, so that a constant channel is beta.
+// The inner select keeps the gradient finite.
+Tensor inverse_deviation(const Tensor& variance, double epsilon) {
+  if (epsilon != 0) return 1 / sqrt(variance + epsilon);
+  Tensor constant = equal(variance, 0);
+  return select(constant, fill_like(variance, 0),
+                1 / sqrt(select(constant, fill_like(variance, 1), variance)));
 }
+// The inputs gamma, beta and residual, as far as the attributes name them, and what is made of
+// them.
+struct Affine {
+  const BatchNormAttrs& a;
+  Tensor x, mean, inverse, gamma, beta, residual;
+  Affine(const Tensors& in, const BatchNormAttrs& attrs, int first, const Tensor& m,
+         const Tensor& variance)
+      : a(attrs),
+        x(wide_type(in[0])),
+        mean(m),
+        inverse(inverse_deviation(variance, attrs.epsilon)) {
+    const Places p(a, first);
+    gamma = at(in, p.gamma), beta = at(in, p.beta), residual = at(in, p.residual);
+  }
+  Tensor scale() const { return gamma ? inverse * gamma : inverse; }
+  Tensor wide(const Tensor& t) const { return along(t, x, a.axis); }
+  Tensor centred() const { return x - wide(mean); }
+  Tensor before_activation() const {
+    Tensor y = centred() * wide(scale());
+    if (beta) y = y + wide(beta);
+    return residual ? y + wide_type(residual) : y;
+  }
+  Tensor y(DType t) const {
+    return cast(a.activation == "relu" ? relu(before_activation()) : before_activation(), t);
+  }
+  // The gradient that passes the activation.
+  Tensor passed(const Tensor& grad) const {
+    Tensor g = wide_type(grad);
+    return a.activation == "relu" ? select(greater(before_activation(), 0), g, fill_like(g, 0)) : g;
+  }
+};
 }  // namespace
+
+void BatchNormAttrs::add(std::vector<In>& in, const Tensor& gamma, const Tensor& beta,
+                         const Tensor& other, Where where) {
+  for (const Tensor* t : {&gamma, &beta, &other})
+    if (*t) in.emplace_back(*t, where);
+  scale = bool(gamma), center = bool(beta), residual = bool(other);
+}
 
 Tensor Statistics::variance() const { return over_n(m2, n); }
 
-// ---- statistics -------------------------------------------------------------------------------------------------------------
+// ---- statistics
+// -------------------------------------------------------------------------------------------------------------
 OP(batch_norm_statistics, AxisSetAttrs) {
-  return {.summary = "Count, mean and sum of squared deviations of each channel", .doc = "Merged from blocks by Chan's formula in f64, in a fixed order; never E[x^2] - E[x]^2.",
-          .inputs = {{"x", floating, "[..., channels, ...]"}},
-          .outputs = {{"n", "f32 []: elements merged"}, {"mean", "[channels...]"}, {"m2", "[channels...]"}},
-          .shape = [](std::span<const Sig> in, const AxisSetAttrs& a) -> Sigs { return statistics_sigs<AxisSetAttrs>(in[0], a.axis); },
-          .reference = [](const Tensors& in, const AxisSetAttrs& a) -> Tensors {
-            Tensor x = wide_type(in[0]), sum = channel_sum(x, a.axis), n = count_like(x, sum), mean = over_n(sum, n);
-            return {n, mean, channel_sum(square(x - along(mean, x, a.axis)), a.axis)};
-          },
-          // d mean / dx = 1 / n, d M2 / dx = 2 (x - mean).
-          .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g, const AxisSetAttrs& a) -> Tensors {
-            Tensor x = wide_type(in[0]), dx;
-            if (g[1]) dx = expand_like(along(over_n(g[1], out[0]), x, a.axis), x);
-            if (g[2]) dx = plus(dx, 2 * (x - along(out[1], x, a.axis)) * along(g[2], x, a.axis));
-            return {dx ? cast(dx, in[0].dtype()) : Tensor()};
-          },
-          .traits = {.keeps_float32 = true},
-          .cases = {{"dense", {{33, 10}}}, {"image", {{2, 3, 4, 5}}}, {"nchw", {{2, 5, 3, 4}}, {{1}}}, {"two_axes", {{4, 3, 5}}, {{0, 2}}}, {"vector", {{7}}}, {"one", {{1, 6}}},
-                    {"large_mean", {normal({64, 8}, 1e4, 1).of(DType::f32)}}, {"odd", {{65, 1}}}, {"empty", {{0, 3}}}, {"no_channels", {{3, 0}}},
-                    {"bench", {{32, 56, 56, 64}}, {}, {.bench = true}}, {"axis", {{3, 4}}, {{2}}, {.fails = "expected -2..1"}}, {"scalar", {{}}, {}, {.fails = "rank 1 or more"}}}};
+  return {
+      .summary = "Count, mean and sum of squared deviations of each channel",
+      .doc =
+          "Merged from blocks by Chan's formula in f64, in a fixed order; never E[x^2] - E[x]^2.",
+      .inputs = {{"x", floating, "[..., channels, ...]"}},
+      .outputs = {{"n", "f32 []: elements merged"},
+                  {"mean", "[channels...]"},
+                  {"m2", "[channels...]"}},
+      .shape = [](std::span<const Sig> in, const AxisSetAttrs& a) -> Sigs {
+        return statistics_sigs<AxisSetAttrs>(in[0], a.axis);
+      },
+      .reference = [](const Tensors& in, const AxisSetAttrs& a) -> Tensors {
+        Tensor x = wide_type(in[0]), sum = channel_sum(x, a.axis), n = count_like(x, sum),
+               mean = over_n(sum, n);
+        return {n, mean, channel_sum(square(x - along(mean, x, a.axis)), a.axis)};
+      },
+      // d mean / dx = 1 / n, d M2 / dx = 2 (x - mean).
+      .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g,
+                     const AxisSetAttrs& a) -> Tensors {
+        Tensor x = wide_type(in[0]), dx;
+        if (g[1]) dx = expand_like(along(over_n(g[1], out[0]), x, a.axis), x);
+        if (g[2]) dx = plus(dx, 2 * (x - along(out[1], x, a.axis)) * along(g[2], x, a.axis));
+        return {dx ? cast(dx, in[0].dtype()) : Tensor()};
+      },
+      .traits = {.keeps_float32 = true},
+      .cases = {{"dense", {{33, 10}}},
+                {"image", {{2, 3, 4, 5}}},
+                {"nchw", {{2, 5, 3, 4}}, {{1}}},
+                {"two_axes", {{4, 3, 5}}, {{0, 2}}},
+                {"vector", {{7}}},
+                {"one", {{1, 6}}},
+                {"large_mean", {normal({64, 8}, 1e4, 1).of(DType::f32)}, {}, {.no_gradient = true}},
+                {"odd", {{65, 1}}},
+                {"empty", {{0, 3}}},
+                {"no_channels", {{3, 0}}},
+                {"bench", {{32, 56, 56, 64}}, {}, {.bench = true}},
+                {"axis", {{3, 4}}, {{2}}, {.fails = "expected -2..1"}},
+                {"scalar", {{}}, {}, {.fails = "rank 1 or more"}}}};
 }
 Statistics batch_norm_statistics(In x, std::vector<int64_t> axis) {
   Tensors r = call(batch_norm_statistics_op(), {x}, AxisSetAttrs{std::move(axis)});
@@ -156,94 +219,213 @@ Statistics batch_norm_statistics(In x, std::vector<int64_t> axis) {
 }
 
 OP(merge_statistics, NoAttrs) {
-  return {.summary = "Statistics of two parts together", .doc = "n = n_a + n_b, d = mean_b - mean_a, mean = mean_a + d n_b / n, M2 = M2_a + M2_b + d^2 n_a n_b / n.",
-          .inputs = {{"n_a", f32_only, "[]"}, {"mean_a", only(DType::f32, 'S') | only(DType::f64), "[channels...]"}, {"m2_a", only(DType::f32, 'S') | only(DType::f64), "[channels...]"},
-                     {"n_b", f32_only, "[]"}, {"mean_b", only(DType::f32, 'S') | only(DType::f64), "[channels...]"}, {"m2_b", only(DType::f32, 'S') | only(DType::f64), "[channels...]"}},
-          .outputs = {{"n", "[]"}, {"mean", "[channels...]"}, {"m2", "[channels...]"}},
-          .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
-            constexpr std::string_view names[] = {"n_a", "mean_a", "m2_a", "n_b", "mean_b", "m2_b"};
-            for (size_t i : {0, 3})
-              if (in[i].shape.rank()) fail({names[i], " is ", str(in[i]), ", expected f32[]"});
-            for (size_t i : {2, 4, 5})
-              if (in[i].shape != in[1].shape) fail({names[i], " is ", str(in[i]), ", expected ", str(in[1]), " (mean_a)"});
-            return {in[0], in[1], in[1]};
-          },
-          .reference = [](const Tensors& in, const NoAttrs&) -> Tensors {
-            Tensor na = cast(in[0], in[1].dtype()), nb = cast(in[3], in[1].dtype()), n = na + nb, safe = maximum(n, 1), d = in[4] - in[1];
-            Tensor mean = in[1] + d * (nb / safe), m2 = in[2] + in[5] + square(d) * (na * nb / safe);
-            Tensor none_a = equal(na, 0), none_b = equal(nb, 0);
-            return {in[0] + in[3], select(none_a, in[4], select(none_b, in[1], mean)), select(none_a, in[5], select(none_b, in[2], m2))};
-          },
-          .traits = {.keeps_float32 = true},
-          .cases = {{"parts", {values({}, {3}), {4}, uniform({4}, 1, 2), values({}, {5}), {4}, uniform({4}, 1, 2)}, {}, {.no_gradient = true}},
-                    {"none", {values({}, {0}), {4}, uniform({4}, 1, 2), values({}, {5}), {4}, uniform({4}, 1, 2)}, {}, {.no_gradient = true}},
-                    {"shape", {values({}, {3}), {4}, {4}, values({}, {5}), {5}, {5}}, {}, {.fails = "expected"}}}};
+  return {
+      .summary = "Statistics of two parts together",
+      .doc =
+          "n = n_a + n_b, d = mean_b - mean_a, mean = mean_a + d n_b / n, M2 = M2_a + M2_b + d^2 "
+          "n_a n_b / n.",
+      .inputs = {{"n_a", f32_only, "[]"},
+                 {"mean_a", only(DType::f32, 'S') | only(DType::f64), "[channels...]"},
+                 {"m2_a", only(DType::f32, 'S') | only(DType::f64), "[channels...]"},
+                 {"n_b", f32_only, "[]"},
+                 {"mean_b", only(DType::f32, 'S') | only(DType::f64), "[channels...]"},
+                 {"m2_b", only(DType::f32, 'S') | only(DType::f64), "[channels...]"}},
+      .outputs = {{"n", "[]"}, {"mean", "[channels...]"}, {"m2", "[channels...]"}},
+      .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
+        constexpr std::string_view names[] = {"n_a", "mean_a", "m2_a", "n_b", "mean_b", "m2_b"};
+        for (size_t i : {0, 3})
+          if (in[i].shape.rank()) fail({names[i], " is ", str(in[i]), ", expected f32[]"});
+        for (size_t i : {2, 4, 5})
+          if (in[i].shape != in[1].shape)
+            fail({names[i], " is ", str(in[i]), ", expected ", str(in[1]), " (mean_a)"});
+        return {in[0], in[1], in[1]};
+      },
+      .reference = [](const Tensors& in, const NoAttrs&) -> Tensors {
+        Tensor na = cast(in[0], in[1].dtype()), nb = cast(in[3], in[1].dtype()), n = na + nb,
+               safe = maximum(n, 1), d = in[4] - in[1];
+        Tensor mean = in[1] + d * (nb / safe), m2 = in[2] + in[5] + square(d) * (na * nb / safe);
+        Tensor none_a = equal(na, 0), none_b = equal(nb, 0);
+        return {in[0] + in[3], select(none_a, in[4], select(none_b, in[1], mean)),
+                select(none_a, in[5], select(none_b, in[2], m2))};
+      },
+      .traits = {.keeps_float32 = true},
+      .cases =
+          {{"parts",
+            {values({}, {3}), {4}, uniform({4}, 1, 2), values({}, {5}), {4}, uniform({4}, 1, 2)},
+            {},
+            {.no_gradient = true}},
+           {"none",
+            {values({}, {0}), {4}, uniform({4}, 1, 2), values({}, {5}), {4}, uniform({4}, 1, 2)},
+            {},
+            {.no_gradient = true}},
+           {"shape",
+            {values({}, {3}), {4}, {4}, values({}, {5}), {5}, {5}},
+            {},
+            {.fails = "expected"}}}};
 }
 Statistics merge_statistics(const Statistics& a, const Statistics& b) {
   Tensors r = call(merge_statistics_op(), {a.n, a.mean, a.m2, b.n, b.mean, b.m2});
   return {r[0], r[1], r[2]};
 }
 
-// ---- normalise ---------------------------------------------------------------------------------------------------------------
-OP(batch_normalize, BatchNormAttrs) {
-  return {.summary = "gamma (x - mean) / sqrt(variance + epsilon) + beta with given statistics", .doc = "Then the residual is added and the activation applied. A channel with variance + epsilon = 0 is beta.",
-          .inputs = {{"x", floating, "[..., channels, ...]"}, {"mean", any_float(), "[channels...]"}, {"variance", any_float(), "[channels...]"}, {"gamma, beta, residual", any_float(), "those that the attributes name"}},
-          .outputs = {{"y", "like x"}},
-          .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
-            const ChannelLayout c = channel_layout(in[0], a.axis);
-            check_batch_norm(in, a, 3, c);
-            check_channels(in[1], "mean", in[0], c), check_channels(in[2], "variance", in[0], c);
-            return {in[0]};
-          },
-          .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
-            const Places p(a, 3);
-            Tensor y = normalised(in[0], in[1], in[2], at(in, p.gamma), at(in, p.beta), a.epsilon, a.axis);
-            if (a.residual) y = y + wide_type(at(in, p.residual));
-            if (a.activation == "relu") y = relu(y);
-            return {cast(y, in[0].dtype())};
-          },
-          .traits = {.variadic = true, .keeps_float32 = true, .optional = 8},
-          .cases = {{"dense", {{33, 10}, {10}, uniform({10}, 0.5, 2), {10}, {10}}}, {"nchw", {{2, 5, 3, 4}, {5}, uniform({5}, 0.5, 2), {5}, {5}}, {.axis = {1}}},
-                    {"plain", {{4, 3}, {3}, uniform({3}, 0.5, 2)}, {.scale = false, .center = false}}, {"scale", {{4, 3}, {3}, uniform({3}, 0.5, 2), {3}}, {.center = false}},
-                    {"fused", {{4, 63}, {63}, uniform({63}, 0.5, 2), {63}, {63}, {4, 63}}, {.residual = true, .activation = "relu"}, {.no_gradient = true}},
-                    {"two_axes", {{4, 3, 5}, {4, 5}, uniform({4, 5}, 0.5, 2), {4, 5}, {4, 5}}, {.axis = {0, 2}}}, {"empty", {{0, 3}, {3}, uniform({3}, 0.5, 2), {3}, {3}}},
-                    {"bench", {{32, 56, 56, 64}, {64}, uniform({64}, 0.5, 2), {64}, {64}}, {}, {.bench = true}},
-                    {"gamma", {{4, 3}, {3}, {3}, {4}, {3}}, {}, {.fails = "gamma is"}}, {"mean", {{4, 3}, {1}, {3}, {3}, {3}}, {}, {.fails = "mean is"}},
-                    {"epsilon", {{4, 3}, {3}, {3}, {3}, {3}}, {.epsilon = -1}, {.fails = "epsilon is -1"}}}};
+OP(merge_stacked_statistics, NoAttrs) {
+  return {
+      .summary = "Statistics of many parts together",
+      .doc =
+          "In the order of the parts, in f64, by Chan's formula. A part with n = 0 changes no bit.",
+      .inputs = {{"n", f32_only, "[parts]"},
+                 {"mean", only(DType::f32, 'S') | only(DType::f64), "[parts, channels...]"},
+                 {"m2", only(DType::f32, 'S') | only(DType::f64), "[parts, channels...]"}},
+      .outputs = {{"n", "f32 []"}, {"mean", "[channels...]"}, {"m2", "[channels...]"}},
+      .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
+        if (in[0].shape.rank() != 1) fail({"n is ", str(in[0]), ", expected f32[parts]"});
+        if (in[1].shape.rank() < 1 || in[1].shape[0] != in[0].shape[0])
+          fail({"mean is ", str(in[1]), ", expected [parts, channels...], parts being those of n ",
+                str(in[0])});
+        if (in[2].shape != in[1].shape)
+          fail({"m2 is ", str(in[2]), ", expected ", str(in[1]), " (mean)"});
+        const Sig s{in[1].dtype, Shape(in[1].shape.dims().subspan(1))};
+        return {{DType::f32, {}}, s, s};
+      },
+      // The mean of the parts, then once more about it, for what the first sum lost.
+      .reference = [](const Tensors& in, const NoAttrs&) -> Tensors {
+        Tensor n = reduce_sum(in[0]), w = cast(in[0], in[1].dtype());
+        for (int i = 1; i < in[1].rank(); ++i) w = expand_dims(w, i);
+        Tensor safe = maximum(cast(n, in[1].dtype()), 1),
+               centre = reduce_sum(in[1] * (w / safe), {0});
+        Tensor mean = centre + reduce_sum((in[1] - centre) * (w / safe), {0});
+        Tensor m2 = reduce_sum(in[2], {0}) + reduce_sum(w * square(in[1] - mean), {0});
+        return {n, mean, m2};
+      },
+      .traits = {.keeps_float32 = true},
+      .cases = {{"parts",
+                 {values({3}, {3, 5, 2}), {3, 4}, uniform({3, 4}, 1, 2)},
+                 {},
+                 {.no_gradient = true}},
+                {"with_none",
+                 {values({3}, {3, 0, 2}),
+                  {3, 2, 2},
+                  values({3, 2, 2}, {1, 2, 3, 4, 0, 0, 0, 0, 5, 6, 7, 8})},
+                 {},
+                 {.no_gradient = true}},
+                {"no_parts", {{0}, {0, 4}, {0, 4}}, {}, {.no_gradient = true}},
+                {"n", {{2}, {3, 4}, {3, 4}}, {}, {.fails = "mean is"}},
+                {"m2", {{3}, {3, 4}, {3, 5}}, {}, {.fails = "m2 is"}}}};
 }
-Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Tensor& beta, double epsilon, std::vector<int64_t> axis) {
-  std::vector<In> in{x, mean, variance};
-  if (gamma) in.emplace_back(gamma, x.where);
-  if (beta) in.emplace_back(beta, x.where);
-  return call(batch_normalize_op(), in, BatchNormAttrs{.epsilon = epsilon, .axis = std::move(axis), .scale = bool(gamma), .center = bool(beta)})[0];
+Statistics merge_stacked_statistics(const Statistics& parts) {
+  Tensors r = call(merge_stacked_statistics_op(), {parts.n, parts.mean, parts.m2});
+  return {r[0], r[1], r[2]};
 }
 
-// ---- fused: training ------------------------------------------------------------------------------------------------------------
+// ---- normalise
+// ---------------------------------------------------------------------------------------------------------------
+OP(batch_normalize, BatchNormAttrs) {
+  return {
+      .summary = "gamma (x - mean) / sqrt(variance + epsilon) + beta with given statistics",
+      .doc =
+          "Then the residual is added and the activation applied. A channel with variance + "
+          "epsilon = 0 is beta.",
+      .inputs = {{"x", floating, "[..., channels, ...]"},
+                 {"mean", any_float(), "[channels...]"},
+                 {"variance", any_float(), "[channels...]"},
+                 {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+      .outputs = {{"y", "like x"}},
+      .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
+        const ChannelLayout c = channel_layout(in[0], a.axis);
+        check_batch_norm(in, a, 3, c);
+        check_channels(in[1], "mean", in[0], c), check_channels(in[2], "variance", in[0], c);
+        return {in[0]};
+      },
+      .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
+        return {Affine(in, a, 3, in[1], in[2]).y(in[0].dtype())};
+      },
+      .gradient = [](const Tensors& in, const Tensors&, const Tensors& g,
+                     const BatchNormAttrs& a) -> Tensors {
+        const Places p(a, 3);
+        std::vector<In> args{In(in[0]), In(g[0]), In(in[1]), In(in[2])};
+        for (size_t i = 3; i < in.size(); ++i) args.emplace_back(in[i]);
+        const auto attrs = std::make_shared<const BatchNormAttrs>(a);
+        Tensors sums = apply(find_op("batch_norm_backward_sums"), attrs, args);
+        // Statistics that are given do not move with x: as if the sums were 0.
+        Tensor none = fill_like(in[1], 0);
+        args.insert(args.begin() + 2, In(full({}, 1)));
+        args.insert(args.begin() + 5, {In(none), In(none)});
+        Tensors d = apply(find_op("batch_norm_dx"), attrs, args), r(in.size());
+        Tensor inverse = inverse_deviation(in[2], a.epsilon),
+               scale = p.gamma < 0 ? inverse : inverse * at(in, p.gamma);
+        r[0] = d[0], r[1] = -(scale * sums[0]), r[2] = -0.5 * scale * square(inverse) * sums[1];
+        if (p.gamma >= 0) r[size_t(p.gamma)] = inverse * sums[1];
+        if (p.beta >= 0) r[size_t(p.beta)] = sums[0];
+        if (p.residual >= 0) r[size_t(p.residual)] = d[1];
+        return r;
+      },
+      .traits = {.variadic = true, .keeps_float32 = true, .optional = 8},
+      .cases =
+          {{"dense", {{33, 10}, {10}, uniform({10}, 0.5, 2), {10}, {10}}},
+           {"nchw", {{2, 5, 3, 4}, {5}, uniform({5}, 0.5, 2), {5}, {5}}, {.axis = {1}}},
+           {"plain", {{4, 3}, {3}, uniform({3}, 0.5, 2)}, {.scale = false, .center = false}},
+           {"scale", {{4, 3}, {3}, uniform({3}, 0.5, 2), {3}}, {.center = false}},
+           {"fused",
+            {{4, 63}, {63}, uniform({63}, 0.5, 2), {63}, {63}, {4, 63}},
+            {.residual = true, .activation = "relu"},
+            {.no_gradient = true}},
+           {"two_axes",
+            {{4, 3, 5}, {4, 5}, uniform({4, 5}, 0.5, 2), {4, 5}, {4, 5}},
+            {.axis = {0, 2}}},
+           {"empty", {{0, 3}, {3}, uniform({3}, 0.5, 2), {3}, {3}}},
+           {"bench",
+            {{32, 56, 56, 64}, {64}, uniform({64}, 0.5, 2), {64}, {64}},
+            {},
+            {.bench = true}},
+           {"gamma", {{4, 3}, {3}, {3}, {4}, {3}}, {}, {.fails = "gamma is"}},
+           {"mean", {{4, 3}, {1}, {3}, {3}, {3}}, {}, {.fails = "mean is"}},
+           {"epsilon", {{4, 3}, {3}, {3}, {3}, {3}}, {.epsilon = -1}, {.fails = "epsilon is -1"}}}};
+}
+Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Tensor& beta,
+                       double epsilon, std::vector<int64_t> axis) {
+  return batch_normalize(x, mean, variance, gamma, beta,
+                         BatchNormAttrs{.epsilon = epsilon, .axis = std::move(axis)});
+}
+Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Tensor& beta,
+                       BatchNormAttrs a, const Tensor& residual) {
+  std::vector<In> in{x, mean, variance};
+  a.add(in, gamma, beta, residual, x.where);
+  return call(batch_normalize_op(), in, a)[0];
+}
+
+// ---- fused: training
+// ------------------------------------------------------------------------------------------------------------
 OP(batch_norm, BatchNormAttrs) {
-  return {.summary = "Normalises each channel over the batch, then scales and shifts it; also the statistics of the batch",
-          .doc = "y = gamma (x - mean) / sqrt(M2 / n + epsilon) + beta. The same as batch_norm_statistics followed by batch_normalize.",
-          .inputs = {{"x", floating, "[..., channels, ...]"}, {"gamma, beta, residual", any_float(), "those that the attributes name"}},
-          .outputs = {{"y", "like x"}, {"n", "f32 []"}, {"mean", "[channels...]"}, {"m2", "[channels...]"}},
+  return {.summary =
+              "Normalises each channel over the batch, then scales and shifts it; also the "
+              "statistics of the batch",
+          .doc =
+              "y = gamma (x - mean) / sqrt(M2 / n + epsilon) + beta. The same as "
+              "batch_norm_statistics followed by batch_normalize.",
+          .inputs = {{"x", floating, "[..., channels, ...]"},
+                     {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+          .outputs = {{"y", "like x"},
+                      {"n", "f32 []"},
+                      {"mean", "[channels...]"},
+                      {"m2", "[channels...]"}},
           .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
             check_batch_norm(in, a, 1, channel_layout(in[0], a.axis));
             Sigs s = statistics_sigs<BatchNormAttrs>(in[0], a.axis);
             return {in[0], s[0], s[1], s[2]};
           },
           .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
-            const Places p(a, 1);
             Statistics s = batch_norm_statistics(in[0], a.axis);
-            Tensor y = normalised(in[0], s.mean, s.variance(), at(in, p.gamma), at(in, p.beta), a.epsilon, a.axis);
-            if (a.residual) y = y + wide_type(at(in, p.residual));
-            if (a.activation == "relu") y = relu(y);
-            return {cast(y, in[0].dtype()), s.n, s.mean, s.m2};
+            return {Affine(in, a, 1, s.mean, s.variance()).y(in[0].dtype()), s.n, s.mean, s.m2};
           },
-          .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g, const BatchNormAttrs& a) -> Tensors {
+          .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g,
+                         const BatchNormAttrs& a) -> Tensors {
             const Places p(a, 1);
             Tensors r(in.size());
             if (g[0]) {
               std::vector<In> args{In(in[0]), In(g[0]), In(out[1]), In(out[2]), In(out[3])};
               for (size_t i = 1; i < in.size(); ++i) args.emplace_back(in[i]);
-              Tensors d = apply(find_op("batch_norm_grad"), std::make_shared<const BatchNormAttrs>(a), args);
+              Tensors d = apply(find_op("batch_norm_grad"),
+                                std::make_shared<const BatchNormAttrs>(a), args);
               for (size_t i = 0; i < d.size(); ++i) r[i] = d[i];
             }
             // through the statistics that are given out: d mean = 1 / n, d M2 = 2 (x - mean)
@@ -254,73 +436,274 @@ OP(batch_norm, BatchNormAttrs) {
             return r;
           },
           .traits = {.variadic = true, .keeps_float32 = true, .optional = 2},
-          .cost = [](const CallSig& c, const BatchNormAttrs&) -> Cost { return {3.0 * double(c.in[0].bytes()), 8.0 * double(c.in[0].shape.count())}; },
-          .cases = {{"dense", {{33, 10}, {10}, {10}}}, {"image", {{2, 3, 4, 5}, {5}, {5}}}, {"nchw", {{2, 5, 3, 4}, {5}, {5}}, {.axis = {1}}}, {"plain", {{4, 3}}, {.scale = false, .center = false}},
-                    {"odd", {{3, 1, 1, 63}, {63}, {63}}}, {"two_axes", {{4, 3, 5}, {4, 5}, {4, 5}}, {.axis = {0, 2}}}, {"one_channel", {{9, 1}, {1}, {1}}},
-                    {"relu", {{33, 10}, {10}, {10}}, {.activation = "relu"}, {.no_gradient = true}}, {"residual", {{33, 10}, {10}, {10}, {33, 10}}, {.residual = true}},
-                    {"residual_relu", {{4, 3, 3, 16}, {16}, {16}, {4, 3, 3, 16}}, {.residual = true, .activation = "relu"}, {.no_gradient = true}},
-                    {"large_mean", {normal({64, 8}, 1e4, 1).of(DType::f32), {8}, {8}}, {}, {.no_gradient = true}}, {"one", {{1, 6}, {6}, {6}}}, {"empty", {{0, 3}, {3}, {3}}},
+          .cost = [](const CallSig& c, const BatchNormAttrs&) -> Cost {
+            return {3.0 * double(c.in[0].bytes()), 8.0 * double(c.in[0].shape.count())};
+          },
+          .cases = {{"dense", {{33, 10}, {10}, {10}}},
+                    {"image", {{2, 3, 4, 5}, {5}, {5}}},
+                    {"nchw", {{2, 5, 3, 4}, {5}, {5}}, {.axis = {1}}},
+                    {"plain", {{4, 3}}, {.scale = false, .center = false}},
+                    {"odd", {{3, 1, 1, 63}, {63}, {63}}},
+                    {"two_axes", {{4, 3, 5}, {4, 5}, {4, 5}}, {.axis = {0, 2}}},
+                    {"one_channel", {{9, 1}, {1}, {1}}},
+                    {"relu", {{33, 10}, {10}, {10}}, {.activation = "relu"}, {.no_gradient = true}},
+                    {"residual", {{33, 10}, {10}, {10}, {33, 10}}, {.residual = true}},
+                    {"residual_relu",
+                     {{4, 3, 3, 16}, {16}, {16}, {4, 3, 3, 16}},
+                     {.residual = true, .activation = "relu"},
+                     {.no_gradient = true}},
+                    {"large_mean",
+                     {normal({64, 8}, 1e4, 1).of(DType::f32), {8}, {8}},
+                     {},
+                     {.no_gradient = true}},
+                    {"one", {{1, 6}, {6}, {6}}},
+                    {"empty", {{0, 3}, {3}, {3}}},
                     {"bench", {{32, 56, 56, 64}, {64}, {64}}, {}, {.bench = true}},
-                    {"gamma", {{4, 3}, {4}, {3}}, {}, {.fails = "gamma is f32[4], expected f32[3] (channels of x f32[4,3])"}}, {"count", {{4, 3}, {3}}, {}, {.fails = "inputs were given"}}}};
+                    {"gamma",
+                     {{4, 3}, {4}, {3}},
+                     {},
+                     {.fails = "gamma is f32[4], expected f32[3] (channels of x f32[4,3])"}},
+                    {"count", {{4, 3}, {3}}, {}, {.fails = "inputs were given"}}}};
 }
-BatchNormResult batch_norm(In x, const Tensor& gamma, const Tensor& beta, BatchNormAttrs a, const Tensor& residual) {
+BatchNormResult batch_norm(In x, const Tensor& gamma, const Tensor& beta, BatchNormAttrs a,
+                           const Tensor& residual) {
   std::vector<In> in{x};
-  if (gamma) in.emplace_back(gamma, x.where);
-  if (beta) in.emplace_back(beta, x.where);
-  if (residual) in.emplace_back(residual, x.where);
-  a.scale = bool(gamma), a.center = bool(beta), a.residual = bool(residual);
+  a.add(in, gamma, beta, residual, x.where);
   Tensors r = call(batch_norm_op(), in, a);
   return {r[0], {r[1], r[2], r[3]}};
 }
 
 // With xhat = (x - mean) r, r = 1 / sqrt(variance + epsilon), m the mean over the batch:
-// dx = gamma r (g - m(g) - xhat m(g xhat)), dgamma = n m(g xhat), dbeta = n m(g). Under a ReLU, g is 0 where y is.
+// dx = gamma r (g - m(g) - xhat m(g xhat)), dgamma = n m(g xhat), dbeta = n m(g). Under a ReLU, g
+// is 0 where y is.
 OP(batch_norm_grad, BatchNormAttrs) {
-  return {.summary = "Gradient of batch_norm for x, gamma, beta and the residual",
-          .inputs = {{"x", floating, "[..., channels, ...]"}, {"grad", floating, "like x"}, {"n", f32_only, "[]"}, {"mean", any_float(), "[channels...]"}, {"m2", any_float(), "[channels...]"},
-                     {"gamma, beta, residual", any_float(), "those that the attributes name"}},
-          .outputs = {{"dx", "like x"}, {"dgamma, dbeta, dresidual", "those that the attributes name"}},
-          .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
-            const ChannelLayout c = channel_layout(in[0], a.axis);
-            check_batch_norm(in, a, 5, c);
-            if (in[1] != in[0]) fail({"grad is ", str(in[1]), ", expected ", str(in[0]), " (x)"});
-            if (in[2].shape.rank()) fail({"n is ", str(in[2]), ", expected f32[]"});
-            check_channels(in[3], "mean", in[0], c), check_channels(in[4], "m2", in[0], c);
-            Sigs r{in[0]};
-            for (size_t i = 5; i < in.size(); ++i) r.push_back(in[i]);
-            return r;
-          },
-          .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
-            const Places p(a, 5);
-            Tensor x = wide_type(in[0]), g = wide_type(in[1]), variance = over_n(in[4], in[2]), r = 1 / sqrt(variance + a.epsilon), gamma = at(in, p.gamma), beta = at(in, p.beta);
-            if (a.epsilon == 0) r = select(greater(variance, 0), r, fill_like(r, 0));
-            Tensor xhat = (x - along(in[3], x, a.axis)) * along(r, x, a.axis);
-            if (a.activation == "relu") {
-              Tensor y = gamma ? xhat * along(gamma, x, a.axis) : xhat;
-              if (beta) y = y + along(beta, x, a.axis);
-              if (a.residual) y = y + wide_type(at(in, p.residual));
-              g = g * cast(greater(y, 0), g.dtype());
-            }
-            Tensor sum_g = channel_sum(g, a.axis), sum_gx = channel_sum(g * xhat, a.axis);
-            Tensor dx = (g - along(over_n(sum_g, in[2]), x, a.axis) - xhat * along(over_n(sum_gx, in[2]), x, a.axis)) * along(gamma ? gamma * r : r, x, a.axis);
-            Tensors out{cast(dx, in[0].dtype())};
-            if (gamma) out.push_back(sum_gx);
-            if (beta) out.push_back(sum_g);
-            if (a.residual) out.push_back(cast(g, in[0].dtype()));
-            return out;
-          },
-          .traits = {.variadic = true, .keeps_float32 = true, .optional = 32},
-          .cases = {{"dense", {{33, 10}, {33, 10}, values({}, {33}), {10}, uniform({10}, 20, 50), {10}, {10}}},
-                    {"nchw", {{2, 5, 3, 4}, {2, 5, 3, 4}, values({}, {24}), {5}, uniform({5}, 20, 50), {5}, {5}}, {.axis = {1}}},
-                    {"plain", {{4, 3}, {4, 3}, values({}, {4}), {3}, uniform({3}, 2, 5)}, {.scale = false, .center = false}},
-                    {"fused", {{4, 63}, {4, 63}, values({}, {4}), {63}, uniform({63}, 2, 5), {63}, {63}, {4, 63}}, {.residual = true, .activation = "relu"}, {.no_gradient = true}},
-                    {"empty", {{0, 3}, {0, 3}, values({}, {0}), {3}, uniform({3}, 0, 1), {3}, {3}}}, {"bench", {{32, 56, 56, 64}, {32, 56, 56, 64}, values({}, {100352}), {64}, uniform({64}, 1e5, 2e5), {64}, {64}}, {}, {.bench = true}},
-                    {"grad", {{4, 3}, {4, 2}, values({}, {4}), {3}, {3}, {3}, {3}}, {}, {.fails = "grad is"}}, {"mean", {{4, 3}, {4, 3}, values({}, {4}), {2}, {3}, {3}, {3}}, {}, {.fails = "mean is"}}}};
+  return {
+      .summary = "Gradient of batch_norm for x, gamma, beta and the residual",
+      .inputs = {{"x", floating, "[..., channels, ...]"},
+                 {"grad", floating, "like x"},
+                 {"n", f32_only, "[]"},
+                 {"mean", any_float(), "[channels...]"},
+                 {"m2", any_float(), "[channels...]"},
+                 {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+      .outputs = {{"dx", "like x"}, {"dgamma, dbeta, dresidual", "those that the attributes name"}},
+      .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
+        const ChannelLayout c = channel_layout(in[0], a.axis);
+        check_batch_norm(in, a, 5, c);
+        if (in[1] != in[0]) fail({"grad is ", str(in[1]), ", expected ", str(in[0]), " (x)"});
+        if (in[2].shape.rank()) fail({"n is ", str(in[2]), ", expected f32[]"});
+        check_channels(in[3], "mean", in[0], c), check_channels(in[4], "m2", in[0], c);
+        Sigs r{in[0]};
+        for (size_t i = 5; i < in.size(); ++i) r.push_back(in[i]);
+        return r;
+      },
+      .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
+        const Places p(a, 5);
+        Tensor variance = over_n(in[4], in[2]);
+        std::vector<In> args{In(in[0]), In(in[1]), In(in[3]), In(variance)};
+        for (size_t i = 5; i < in.size(); ++i) args.emplace_back(in[i]);
+        const auto attrs = std::make_shared<const BatchNormAttrs>(a);
+        Tensors sums = apply(find_op("batch_norm_backward_sums"), attrs, args);
+        args.insert(args.begin() + 2, In(in[2]));
+        args.insert(args.begin() + 5, {In(sums[0]), In(sums[1])});
+        Tensors d = apply(find_op("batch_norm_dx"), attrs, args), out{d[0]};
+        if (p.gamma >= 0) out.push_back(sums[1] * inverse_deviation(variance, a.epsilon));
+        if (p.beta >= 0) out.push_back(sums[0]);
+        if (p.residual >= 0) out.push_back(d[1]);
+        return out;
+      },
+      .traits = {.variadic = true, .keeps_float32 = true, .optional = 32},
+      .cases =
+          {{"dense",
+            {{33, 10}, {33, 10}, values({}, {33}), {10}, uniform({10}, 20, 50), {10}, {10}}},
+           {"nchw",
+            {{2, 5, 3, 4}, {2, 5, 3, 4}, values({}, {24}), {5}, uniform({5}, 20, 50), {5}, {5}},
+            {.axis = {1}}},
+           {"plain",
+            {{4, 3}, {4, 3}, values({}, {4}), {3}, uniform({3}, 2, 5)},
+            {.scale = false, .center = false}},
+           {"fused",
+            {{4, 63}, {4, 63}, values({}, {4}), {63}, uniform({63}, 2, 5), {63}, {63}, {4, 63}},
+            {.residual = true, .activation = "relu"},
+            {.no_gradient = true}},
+           {"empty", {{0, 3}, {0, 3}, values({}, {0}), {3}, uniform({3}, 0, 1), {3}, {3}}},
+           {"bench",
+            {{32, 56, 56, 64},
+             {32, 56, 56, 64},
+             values({}, {100352}),
+             {64},
+             uniform({64}, 1e5, 2e5),
+             {64},
+             {64}},
+            {},
+            {.bench = true}},
+           {"grad",
+            {{4, 3}, {4, 2}, values({}, {4}), {3}, {3}, {3}, {3}},
+            {},
+            {.fails = "grad is"}},
+           {"mean",
+            {{4, 3}, {4, 3}, values({}, {4}), {2}, {3}, {3}, {3}},
+            {},
+            {.fails = "mean is"}}}};
 }
 
-// ---- moving averages ------------------------------------------------------------------------------------------------------------
+// The two passes of the gradient apart, so that sums of several devices, ghosts or micro-batches
+// can be merged between them: they add up.
+OP(batch_norm_backward_sums, BatchNormAttrs) {
+  return {
+      .summary = "First half of batch_norm's gradient: sums over the batch",
+      .doc = "Sum of g and of g (x - mean) for each channel; under a ReLU, g is 0 where y is.",
+      .inputs = {{"x", floating, "[..., channels, ...]"},
+                 {"grad", floating, "like x"},
+                 {"mean", any_float(), "[channels...]"},
+                 {"variance", any_float(), "[channels...]"},
+                 {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+      .outputs = {{"sum_g", "[channels...]"}, {"sum_gx", "[channels...]"}},
+      .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
+        const ChannelLayout c = channel_layout(in[0], a.axis);
+        check_batch_norm(in, a, 4, c);
+        if (in[1] != in[0]) fail({"grad is ", str(in[1]), ", expected ", str(in[0]), " (x)"});
+        check_channels(in[2], "mean", in[0], c), check_channels(in[3], "variance", in[0], c);
+        return {in[2], in[2]};
+      },
+      .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
+        const Affine f(in, a, 4, in[2], in[3]);
+        Tensor g = f.passed(in[1]);
+        return {channel_sum(g, a.axis), channel_sum(g * f.centred(), a.axis)};
+      },
+      .traits = {.variadic = true, .keeps_float32 = true, .optional = 16},
+      .cases = {{"dense", {{33, 10}, {33, 10}, {10}, uniform({10}, 0.5, 2), {10}, {10}}},
+                {"nchw",
+                 {{2, 5, 3, 4}, {2, 5, 3, 4}, {5}, uniform({5}, 0.5, 2), {5}, {5}},
+                 {.axis = {1}}},
+                {"runs",
+                 {{2, 3, 5, 13}, {2, 3, 5, 13}, {3}, uniform({3}, 0.5, 2), {3}, {3}, {2, 3, 5, 13}},
+                 {.axis = {1}, .residual = true, .activation = "relu"},
+                 {.no_gradient = true}},
+                {"relu",
+                 {{9, 65}, {9, 65}, {65}, uniform({65}, 0.5, 2), {65}, {65}},
+                 {.activation = "relu"},
+                 {.no_gradient = true}},
+                {"plain",
+                 {{4, 3}, {4, 3}, {3}, uniform({3}, 0.5, 2)},
+                 {.scale = false, .center = false}},
+                {"empty", {{0, 3}, {0, 3}, {3}, uniform({3}, 0.5, 2), {3}, {3}}},
+                {"grad", {{4, 3}, {3, 3}, {3}, {3}, {3}, {3}}, {}, {.fails = "grad is"}},
+                {"variance", {{4, 3}, {4, 3}, {3}, {4}, {3}, {3}}, {}, {.fails = "variance is"}}}};
+}
+OP(batch_norm_dx, BatchNormAttrs) {
+  return {
+      .summary =
+          "Second half of batch_norm's gradient: for x and the residual, from sums over the batch",
+      .doc =
+          "gamma r (g - sum_g / n - (x - mean) r^2 sum_gx / n) with r = 1 / sqrt(variance + "
+          "epsilon).",
+      .inputs = {{"x", floating, "[..., channels, ...]"},
+                 {"grad", floating, "like x"},
+                 {"n", f32_only, "[]"},
+                 {"mean", any_float(), "[channels...]"},
+                 {"variance", any_float(), "[channels...]"},
+                 {"sum_g", any_float(), "[channels...]"},
+                 {"sum_gx", any_float(), "[channels...]"},
+                 {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+      .outputs = {{"dx", "like x"}, {"dresidual", "like x, if there is a residual"}},
+      .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
+        constexpr std::string_view names[] = {"mean", "variance", "sum_g", "sum_gx"};
+        const ChannelLayout c = channel_layout(in[0], a.axis);
+        check_batch_norm(in, a, 7, c);
+        if (in[1] != in[0]) fail({"grad is ", str(in[1]), ", expected ", str(in[0]), " (x)"});
+        if (in[2].shape.rank()) fail({"n is ", str(in[2]), ", expected f32[]"});
+        for (size_t i = 0; i < 4; ++i) check_channels(in[3 + i], names[i], in[0], c);
+        return a.residual ? Sigs{in[0], in[0]} : Sigs{in[0]};
+      },
+      .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
+        const Affine f(in, a, 7, in[3], in[4]);
+        Tensor g = f.passed(in[1]), slope = square(f.inverse) * over_n(in[6], in[2]);
+        Tensor dx =
+            (g - f.wide(over_n(in[5], in[2])) - f.centred() * f.wide(slope)) * f.wide(f.scale());
+        Tensors out{cast(dx, in[0].dtype())};
+        if (a.residual) out.push_back(cast(g, in[0].dtype()));
+        return out;
+      },
+      .traits = {.variadic = true, .keeps_float32 = true, .optional = 128},
+      .cases = {{"dense",
+                 {{33, 10},
+                  {33, 10},
+                  values({}, {33}),
+                  {10},
+                  uniform({10}, 0.5, 2),
+                  {10},
+                  {10},
+                  {10},
+                  {10}}},
+                {"nchw",
+                 {{2, 5, 3, 4},
+                  {2, 5, 3, 4},
+                  values({}, {24}),
+                  {5},
+                  uniform({5}, 0.5, 2),
+                  {5},
+                  {5},
+                  {5},
+                  {5}},
+                 {.axis = {1}}},
+                {"runs",
+                 {{2, 3, 5, 13},
+                  {2, 3, 5, 13},
+                  values({}, {130}),
+                  {3},
+                  uniform({3}, 0.5, 2),
+                  {3},
+                  {3},
+                  {3},
+                  {3},
+                  {2, 3, 5, 13}},
+                 {.axis = {1}, .residual = true, .activation = "relu"},
+                 {.no_gradient = true}},
+                {"residual",
+                 {{9, 65},
+                  {9, 65},
+                  values({}, {9}),
+                  {65},
+                  uniform({65}, 0.5, 2),
+                  {65},
+                  {65},
+                  {65},
+                  {65},
+                  {9, 65}},
+                 {.residual = true}},
+                {"plain",
+                 {{4, 3}, {4, 3}, values({}, {4}), {3}, uniform({3}, 0.5, 2), {3}, {3}},
+                 {.scale = false, .center = false}},
+                {"empty",
+                 {{0, 3}, {0, 3}, values({}, {0}), {3}, uniform({3}, 0.5, 2), {3}, {3}, {3}, {3}}},
+                {"sums",
+                 {{4, 3}, {4, 3}, values({}, {4}), {3}, {3}, {2}, {3}, {3}, {3}},
+                 {},
+                 {.fails = "sum_g is"}},
+                {"n", {{4, 3}, {4, 3}, {1}, {3}, {3}, {3}, {3}, {3}, {3}}, {}, {.fails = "n is"}}}};
+}
+BackwardSums batch_norm_backward_sums(In x, In grad, In mean, In variance, const Tensor& gamma,
+                                      const Tensor& beta, BatchNormAttrs a,
+                                      const Tensor& residual) {
+  std::vector<In> in{x, grad, mean, variance};
+  a.add(in, gamma, beta, residual, x.where);
+  Tensors r = call(batch_norm_backward_sums_op(), in, a);
+  return {r[0], r[1]};
+}
+BatchNormDx batch_norm_dx(In x, In grad, In n, In mean, In variance, const BackwardSums& sums,
+                          const Tensor& gamma, const Tensor& beta, BatchNormAttrs a,
+                          const Tensor& residual) {
+  std::vector<In> in{x, grad, n, mean, variance, In(sums.g, x.where), In(sums.gx, x.where)};
+  a.add(in, gamma, beta, residual, x.where);
+  Tensors r = call(batch_norm_dx_op(), in, a);
+  return {r[0], residual ? r[1] : Tensor()};
+}
+
+// ---- moving averages
+// ------------------------------------------------------------------------------------------------------------
 Tensor moving_average(In moving_in, In value, In n, In count, double momentum, bool debiased) {
-  if (!(momentum >= 0 && momentum <= 1)) fail({"moving_average: momentum is ", momentum, ", expected between 0 and 1"});
+  if (!(momentum >= 0 && momentum <= 1))
+    fail({"moving_average: momentum is ", momentum, ", expected between 0 and 1"});
   Tensor moving = moving_in.as(), rate = full({}, 1 - momentum, DType::f64);
   if (debiased) {  // in f64: 1 - momentum^count loses six digits of an f32 at momentum 0.999
     Tensor c = cast(count.as(), DType::f64);

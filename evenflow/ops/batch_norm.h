@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batch normalisation (Ioffe & Szegedy 2015) as three operations, and fused forms that match their composition:
-//   statistics (n, mean, M2) of a batch, their merge by Chan's formula, and normalise: y = gamma (x - mean) / sqrt(variance + epsilon) + beta.
-// `axis` holds the axes that keep statistics of their own (channels); all others are merged. Statistics, gamma and beta are f32, or f64
-// for x in f64, whatever the type of x. n = 0 gives (0, 0, 0) and an empty y; n = 1 gives y = beta.
+// Batch normalisation (Ioffe & Szegedy 2015) as three operations, and fused forms that match their
+// composition:
+//   statistics (n, mean, M2) of a batch, their merge by Chan's formula, and normalise: y = gamma (x
+//   - mean) / sqrt(variance + epsilon) + beta.
+// `axis` holds the axes that keep statistics of their own (channels); all others are merged.
+// Statistics, gamma and beta are f32, or f64 for x in f64, whatever the type of x. n = 0 gives (0,
+// 0, 0) and an empty y; n = 1 gives y = beta.
 #pragma once
 #include <string>
 #include <vector>
@@ -22,6 +25,9 @@ struct Statistics {
 Statistics batch_norm_statistics(In x, std::vector<int64_t> axis = {-1});
 /// Of both parts together (Chan, Golub & LeVeque 1979); n = 0 is the identity, exactly.
 Statistics merge_statistics(const Statistics& a, const Statistics& b);
+/// Of all parts, in their order: n [parts], mean and m2 [parts, channels...]. No parts give (0, 0,
+/// 0).
+Statistics merge_stacked_statistics(const Statistics& parts);
 
 struct BatchNormAttrs {
   double epsilon = 1e-3;
@@ -36,20 +42,49 @@ struct BatchNormAttrs {
     field("residual", self.residual, "whether a tensor like x is added before the activation");
     field("activation", self.activation, "\"linear\" or \"relu\", after all");
   }
+  /// Appends those of the three that are there to the inputs of a call, and names them here.
+  void add(std::vector<In>& inputs, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
+           Where where);
 };
-/// gamma (x - mean) / sqrt(variance + epsilon) + beta, with statistics that are given: inference, or a batch's. gamma and beta may be empty.
-Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Tensor& beta, double epsilon = 1e-3, std::vector<int64_t> axis = {-1});
+/// gamma (x - mean) / sqrt(variance + epsilon) + beta, with statistics that are given: inference,
+/// or a batch's. gamma and beta may be empty.
+Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Tensor& beta,
+                       double epsilon = 1e-3, std::vector<int64_t> axis = {-1});
+
+/// The same with a residual added and an activation applied, in one pass.
+Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Tensor& beta,
+                       BatchNormAttrs attrs, const Tensor& residual = {});
 
 struct BatchNormResult {
   Tensor y;
   Statistics statistics;
 };
-/// The statistics of x, and x normalised by them; then `residual` (if any) is added, and the activation applied, in the same pass.
-BatchNormResult batch_norm(In x, const Tensor& gamma, const Tensor& beta, BatchNormAttrs attrs = {}, const Tensor& residual = {});
+/// The statistics of x, and x normalised by them; then `residual` (if any) is added, and the
+/// activation applied, in the same pass.
+BatchNormResult batch_norm(In x, const Tensor& gamma, const Tensor& beta, BatchNormAttrs attrs = {},
+                           const Tensor& residual = {});
 
-/// A moving average that forgets: moving + rate (value - moving), where rate is 1 - momentum, or with `debiased`
-/// (1 - momentum) / (1 - momentum^count), count being the number of this update from 1: then the average of a constant is that constant
-/// from the first update on (Kingma & Ba 2015, section 3). n = 0 changes nothing.
+/// The gradient of batch_norm in two halves: sums over the batch (which add up over devices, ghosts
+/// and micro-batches), then dx with the n, mean and variance of the whole. dgamma is gx /
+/// sqrt(variance + epsilon), dbeta is g.
+struct BackwardSums {
+  Tensor g;   ///< sum of the gradient that passes the activation, [channels...]
+  Tensor gx;  ///< the same times (x - mean)
+};
+BackwardSums batch_norm_backward_sums(In x, In grad, In mean, In variance, const Tensor& gamma,
+                                      const Tensor& beta, BatchNormAttrs attrs = {},
+                                      const Tensor& residual = {});
+struct BatchNormDx {
+  Tensor x, residual;  ///< like x; residual is empty if there was none
+};
+BatchNormDx batch_norm_dx(In x, In grad, In n, In mean, In variance, const BackwardSums& sums,
+                          const Tensor& gamma, const Tensor& beta, BatchNormAttrs attrs = {},
+                          const Tensor& residual = {});
+
+/// A moving average that forgets: moving + rate (value - moving), where rate is 1 - momentum, or
+/// with `debiased` (1 - momentum) / (1 - momentum^count), count being the number of this update
+/// from 1: then the average of a constant is that constant from the first update on (Kingma & Ba
+/// 2015, section 3). n = 0 changes nothing.
 Tensor moving_average(In moving, In value, In n, In count, double momentum, bool debiased);
 
 }  // namespace evenflow
