@@ -6,6 +6,7 @@ list(FILTER support EXCLUDE REGEX "_test\\.cc$")
 if(support)
   add_library(evenflow_test_support STATIC ${support})
   evenflow_compile(evenflow_test_support evenflow::runtime)
+  target_compile_definitions(evenflow_test_support PRIVATE EVENFLOW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 endif()
 
 function(evenflow_test name label)

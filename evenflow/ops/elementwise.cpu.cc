@@ -14,15 +14,17 @@
 #ifndef EVENFLOW_OPS_ELEMENTWISE_CPU_ONCE
 #define EVENFLOW_OPS_ELEMENTWISE_CPU_ONCE
 // Names of operations, in the order of the tables below.
-#define EVENFLOW_UNARY(X)                                                                  \
-  X(negative)                                                                              \
-  X(abs)                                                                                   \
-  X(sign) X(square) X(reciprocal) X(exp) X(log) X(sqrt) X(rsqrt) X(tanh) X(sigmoid) X(erf) \
-      X(floor) X(ceil) X(round)
-#define EVENFLOW_BINARY(X)                                                                        \
-  X(add)                                                                                          \
-  X(subtract)                                                                                     \
-  X(multiply) X(divide) X(divide_no_nan) X(maximum) X(minimum) X(squared_difference) X(tanh_grad) \
+#define EVENFLOW_UNARY(X)                                                                   \
+  X(negative)                                                                               \
+  X(abs)                                                                                    \
+  X(sign)                                                                                   \
+  X(square) X(reciprocal) X(exp) X(log) X(sqrt) X(rsqrt) X(tanh) X(sigmoid) X(erf) X(floor) \
+      X(ceil) X(round)
+#define EVENFLOW_BINARY(X)                                                            \
+  X(add)                                                                              \
+  X(subtract)                                                                         \
+  X(multiply)                                                                         \
+  X(divide) X(divide_no_nan) X(maximum) X(minimum) X(squared_difference) X(tanh_grad) \
       X(sigmoid_grad) X(equal) X(not_equal) X(less) X(less_equal) X(greater) X(greater_equal)
 namespace evenflow::cpu {
 enum class Body {
@@ -87,13 +89,14 @@ BINARY(multiply, hn::Mul(a, b))
 BINARY(divide, hn::Div(a, b))
 BINARY(divide_no_nan, hn::IfThenZeroElse(hn::Eq(b, hn::Zero(d)), hn::Div(a, b)))
 // Not Max and Min: they lose a NaN.
-BINARY(maximum, hn::IfThenElse(hn::Or(hn::Gt(a, b), hn::Ne(a, a)), a, b))
-BINARY(minimum, hn::IfThenElse(hn::Or(hn::Lt(a, b), hn::Ne(a, a)), a, b))
+BINARY(maximum, hn::IfThenElse(hn::Or(hn::Gt(a, b), hn::IsNaN(a)), a, b))
+BINARY(minimum, hn::IfThenElse(hn::Or(hn::Lt(a, b), hn::IsNaN(a)), a, b))
 BINARY(squared_difference, squared(hn::Sub(a, b)))
 BINARY(tanh_grad, hn::Mul(b, hn::NegMulAdd(a, a, set(d, 1))))
 BINARY(sigmoid_grad, hn::Mul(b, hn::Mul(a, hn::Sub(set(d, 1), a))))
 BINARY(equal, truth(d, hn::Eq(a, b)))
-BINARY(not_equal, truth(d, hn::Ne(a, b)))
+// Not Ne: some versions of it are false for NaN.
+BINARY(not_equal, hn::IfThenZeroElse(hn::Eq(a, b), set(d, 1)))
 BINARY(less, truth(d, hn::Lt(a, b)))
 BINARY(less_equal, truth(d, hn::Le(a, b)))
 BINARY(greater, truth(d, hn::Gt(a, b)))
