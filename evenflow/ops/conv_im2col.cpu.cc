@@ -75,20 +75,34 @@ void widen(const T* from, int64_t n, compute_t<T>* to) {
   cpu::to_f32(dtype_of<T>, from, n, to);
 }
 
-// Calls f(row of the matrix, tap, input row, input column or -1) for the windows of output rows
-// [first, last).
+// Calls f(row of the matrix, first tap, taps, input position or -1) for the windows of output rows
+// [first, last). Taps whose input lies in one piece come together.
 template <class F>
-void each_tap(const ConvGeometry& g, int64_t first, int64_t last, F f) {
+void each_run(const Plan& p, int64_t first, int64_t last, F f) {
+  const ConvGeometry& g = p.g;
+  const bool together = g.groups == 1 && g.w.dilation == 1;
   int64_t r = 0;
   for (int64_t oy = first; oy < last; ++oy)
-    for (int64_t ox = 0; ox < g.w.out; ++ox, ++r)
-      for (int64_t ky = 0, t = 0; ky < g.h.size; ++ky) {
-        const int64_t y = oy * g.h.stride - g.h.before + ky * g.h.dilation;
-        for (int64_t kx = 0; kx < g.w.size; ++kx, ++t) {
-          const int64_t x = ox * g.w.stride - g.w.before + kx * g.w.dilation;
-          f(r, t, y < 0 || y >= g.h.in || x < 0 || x >= g.w.in ? -1 : y * g.w.in + x);
+    for (int64_t ox = 0; ox < g.w.out; ++ox, ++r) {
+      const int64_t column = ox * g.w.stride - g.w.before;
+      for (int64_t ky = 0; ky < g.h.size; ++ky) {
+        const int64_t y = oy * g.h.stride - g.h.before + ky * g.h.dilation, t = ky * g.w.size;
+        if (y < 0 || y >= g.h.in) {
+          f(r, t, g.w.size, int64_t(-1));
+        } else if (together) {
+          const int64_t from = std::clamp<int64_t>(-column, 0, g.w.size);
+          const int64_t to = std::clamp<int64_t>(g.w.in - column, from, g.w.size);
+          if (from > 0) f(r, t, from, int64_t(-1));
+          if (from < to) f(r, t + from, to - from, y * g.w.in + column + from);
+          if (to < g.w.size) f(r, t + to, g.w.size - to, int64_t(-1));
+        } else {
+          for (int64_t kx = 0; kx < g.w.size; ++kx) {
+            const int64_t x = column + kx * g.w.dilation;
+            f(r, t + kx, int64_t(1), x < 0 || x >= g.w.in ? -1 : y * g.w.in + x);
+          }
         }
       }
+    }
 }
 
 template <class T>
@@ -96,25 +110,29 @@ void gather(const Plan& p, const T* image, int64_t group, int64_t first, int64_t
             compute_t<T>* m) {
   using C = compute_t<T>;
   image += group * p.ci;
-  each_tap(p.g, first, last, [&](int64_t r, int64_t t, int64_t at) {
+  each_run(p, first, last, [&](int64_t r, int64_t t, int64_t taps, int64_t at) {
     C* to = m + r * p.k + t * p.ci;
     if (at < 0) {
-      std::fill_n(to, p.ci, C(0));
+      std::fill_n(to, taps * p.ci, C(0));
       return;
     }
     const T* from = image + at * p.g.c;
-    for (int64_t i = 0; i < p.ci; ++i) to[i] = C(from[i]);
+    if constexpr (std::is_same_v<T, C>)
+      std::copy_n(from, taps * p.ci, to);
+    else
+      widen(from, taps * p.ci, to);
   });
 }
 
 template <class C>
 void scatter(const Plan& p, const C* m, int64_t group, int64_t first, int64_t last, C* image) {
   image += group * p.ci;
-  each_tap(p.g, first, last, [&](int64_t r, int64_t t, int64_t at) {
+  each_run(p, first, last, [&](int64_t r, int64_t t, int64_t taps, int64_t at) {
     if (at < 0) return;
     const C* from = m + r * p.k + t * p.ci;
     C* to = image + at * p.g.c;
-    for (int64_t i = 0; i < p.ci; ++i) to[i] += from[i];
+    const int64_t n = taps * p.ci;
+    for (int64_t i = 0; i < n; ++i) to[i] += from[i];
   });
 }
 

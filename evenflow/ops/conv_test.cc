@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Values by PyTorch and TensorFlow; what an attribute may be.
+#include "evenflow/ops/conv.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "evenflow/graph/op.h"
+#include "evenflow/ops/depthwise_conv.h"
+#include "tests/reference_values.h"
+
+namespace evenflow {
+namespace {
+using testing::HasSubstr;
+
+Conv2DAttrs attrs_of(const nlohmann::json& a) {
+  return {.strides = a["strides"].get<std::vector<int64_t>>(),
+          .padding = a["padding"],
+          .dilations = a["dilation_rate"].get<std::vector<int64_t>>(),
+          .groups = a.value("groups", int64_t(1))};
+}
+template <class F>
+std::string message(F f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(Conv, AgreesWithPyTorch) {
+  EXPECT_EQ(21, reference::check("conv2d",
+                                 [](const Tensors& x, const nlohmann::json& a) -> Tensors {
+                                   return {conv2d(x[0], x[1], attrs_of(a))};
+                                 },
+                                 {.absolute = 1e-5, .relative = 1e-5}));
+}
+TEST(DepthwiseConv, AgreesWithTensorFlow) {
+  EXPECT_EQ(9, reference::check("depthwise_conv2d",
+                                [](const Tensors& x, const nlohmann::json& a) -> Tensors {
+                                  return {depthwise_conv2d(x[0], x[1], attrs_of(a))};
+                                },
+                                {.absolute = 1e-5, .relative = 1e-5}));
+}
+
+// One number for both axes is Keras's short form, not an attribute's.
+TEST(Conv, RefusesAttributesThatMakeNoSense) {
+  const Tensor x = zeros({1, 5, 5, 4}), k = zeros({3, 3, 4, 6});
+  const auto refusal = [&](Conv2DAttrs a) { return message([&] { conv2d(x, k, a); }); };
+  constexpr int64_t most = INT64_MAX;
+  EXPECT_THAT(refusal({.strides = {1}}), HasSubstr("expected 2"));
+  EXPECT_THAT(refusal({.strides = {0, 1}}), HasSubstr("stride of height is 0"));
+  EXPECT_THAT(refusal({.strides = {1, -2}}), HasSubstr("stride of width is -2"));
+  EXPECT_THAT(refusal({.strides = {most, 1}}), HasSubstr("stride of height"));
+  EXPECT_THAT(refusal({.padding = "full"}), HasSubstr("\"valid\" or \"same\""));
+  EXPECT_THAT(refusal({.dilations = {1, 1, 1}}), HasSubstr("expected 2"));
+  EXPECT_THAT(refusal({.dilations = {1, most}}), HasSubstr("dilation of width"));
+  EXPECT_THAT(refusal({.dilations = {3, 1}}), HasSubstr("expected at most 5"));
+  EXPECT_THAT(refusal({.groups = 0}), HasSubstr("groups is 0"));
+  EXPECT_THAT(refusal({.groups = -2}), HasSubstr("groups is -2"));
+  EXPECT_THAT(refusal({.groups = 4}), HasSubstr("groups is 4"));
+}
+
+// Windows may reach far over a padded image: every tap but those in the middle meets zeros.
+TEST(Conv, DilationsBeyondTheImage) {
+  const Conv2DAttrs a{.padding = "same", .dilations = {1 << 20, 1 << 20}};
+  const Tensor x = ones({2, 4, 5, 3}), k = ones({3, 3, 3, 2});
+  EXPECT_EQ(conv2d(x, k, a).to_vector(), std::vector<float>(2 * 4 * 5 * 2, 3));
+}
+
+// What a kernel may not do: read or leave stale memory between two runs with other values.
+TEST(Conv, KernelsHaveNoMemory) {
+  const Conv2DAttrs a{.strides = {2, 2}, .padding = "same"};
+  const Tensor k = ones({1, 1, 3, 2}), like = zeros({2, 5, 5, 3});
+  const Tensor one = conv2d_input_grad(k, ones({2, 3, 3, 2}), like, a);
+  const Tensor two = conv2d_input_grad(k, full({2, 3, 3, 2}, 2), like, a);
+  for (int i = 0; i < 150; ++i) {
+    const bool met = i / 15 % 5 % 2 == 0 && i / 3 % 5 % 2 == 0;
+    EXPECT_EQ(one.data_as<float>()[i], met ? 2 : 0);
+    EXPECT_EQ(two.data_as<float>()[i], met ? 4 : 0);
+  }
+}
+
+}  // namespace
+}  // namespace evenflow

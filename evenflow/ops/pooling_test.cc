@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Values by Keras and TensorFlow; infinities and NaN.
+#include "evenflow/ops/pooling.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "evenflow/graph/gradient.h"
+#include "tests/reference_values.h"
+
+namespace evenflow {
+namespace {
+using testing::HasSubstr;
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+Pool2DAttrs attrs_of(const nlohmann::json& a) {
+  return {.pool_size = a["pool_size"].get<std::vector<int64_t>>(),
+          .strides = a["strides"].get<std::vector<int64_t>>(),
+          .padding = a["padding"]};
+}
+
+TEST(Pooling, AgreesWithKeras) {
+  using J = nlohmann::json;
+  EXPECT_EQ(11, reference::check("max_pool2d", [](const Tensors& x, const J& a) -> Tensors {
+              return {max_pool2d(x[0], attrs_of(a))};
+            }));
+  EXPECT_EQ(9, reference::check("average_pool2d", [](const Tensors& x, const J& a) -> Tensors {
+              return {average_pool2d(x[0], attrs_of(a))};
+            }));
+  EXPECT_EQ(2,
+            reference::check("global_average_pool2d", [](const Tensors& x, const J& a) -> Tensors {
+              return {global_average_pool2d(x[0], a["keepdims"])};
+            }));
+  EXPECT_EQ(1, reference::check("global_max_pool2d", [](const Tensors& x, const J& a) -> Tensors {
+              return {global_max_pool2d(x[0], a["keepdims"])};
+            }));
+}
+
+// With one channel and with vectors of them.
+TEST(Pooling, MaximumOfInfinitiesAndNaN) {
+  for (int64_t c : {1, 33}) {
+    std::vector<float> v;
+    for (float x : {-kInf, -kInf, 1.f, std::nanf("")}) v.insert(v.end(), size_t(c), x);
+    const Tensor y = max_pool2d(tensor(v, {1, 1, 4, c}), {.pool_size = {1, 2}});
+    for (int64_t i = 0; i < c; ++i) {
+      EXPECT_EQ(y.data_as<float>()[i], -kInf);
+      EXPECT_TRUE(std::isnan(y.data_as<float>()[c + i]));
+    }
+  }
+}
+// The first of equal elements has the whole gradient, and overlapping windows add theirs.
+TEST(Pooling, GradientOfTies) {
+  for (int64_t c : {1, 19}) {
+    const Tensor x = watch(ones({1, 3, 3, c}));
+    const Tensor g = gradient(max_pool2d(x, {.pool_size = {2, 2}, .strides = {1, 1}}), x);
+    for (int64_t i = 0; i < 9 * c; ++i)
+      EXPECT_EQ(g.data_as<float>()[i], i / c % 3 < 2 && i / c / 3 < 2 ? 1 : 0) << i;
+  }
+}
+TEST(Pooling, RefusesAttributesThatMakeNoSense) {
+  const Tensor x = zeros({1, 4, 4, 2});
+  const auto refusal = [&](Pool2DAttrs a) -> std::string {
+    try {
+      max_pool2d(x, a);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(refusal({.pool_size = {2}}), HasSubstr("expected 2"));
+  EXPECT_THAT(refusal({.pool_size = {0, 2}}), HasSubstr("window of height is 0"));
+  EXPECT_THAT(refusal({.strides = {2, 0}}), HasSubstr("stride of width is 0"));
+  EXPECT_THAT(refusal({.padding = "SAME"}), HasSubstr("\"valid\" or \"same\""));
+  EXPECT_THAT(refusal({.pool_size = {5, 2}}), HasSubstr("expected at most 4"));
+  EXPECT_THROW(global_max_pool2d(zeros({2, 3})), Error);
+}
+
+}  // namespace
+}  // namespace evenflow
