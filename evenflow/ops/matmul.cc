@@ -50,7 +50,8 @@ OP(matmul, MatmulAttrs) {
                               products = batch.count();
                 visit(c.in[0].dtype(), [&](auto zero) {
                   using T = decltype(zero);
-                  using C = compute_t<T>;
+                  // Integers wrap around.
+                  using C = std::conditional_t<std::is_integral_v<T>, uint64_t, compute_t<T>>;
                   for (int64_t p = 0; p < products; ++p) {
                     const T *x = c.in[0].as<T>() + matrix_of(batch_of(a), batch, p) * m * k,
                             *z = c.in[1].as<T>() + matrix_of(batch_of(b), batch, p) * k * n;
