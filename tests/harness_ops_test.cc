@@ -61,7 +61,7 @@ TEST_P(Ops, modes) { each_point(checks::modes); }
 TEST_P(Ops, threads) { each_point(checks::threads); }
 TEST_P(Ops, threads_at_bench_size) {
   for (auto& c : op().cases) {
-    if (!c.flags.bench || !c.flags.fails.empty() || elements(c) > 4000000 || elements(c) <= kCase)
+    if (!c.flags.bench || !c.flags.fails.empty() || elements(c) > 2000000 || elements(c) <= kCase)
       continue;
     const Point p = checks::first(op(), c);
     SCOPED_TRACE(p.name);

@@ -29,7 +29,7 @@ const Arg& arg_of(const OpDef& op, size_t i);
 bool shape_only(const OpDef& op, size_t i);
 /// One case at each choice of element types (one letter varies at a time). Cases that must be
 /// refused have one point.
-std::vector<Point> points(const OpDef& op, const OpDef::Case& c);
+std::vector<Point> points(const OpDef& op, const OpDef::Case& c, bool drawn = true);
 /// The point whose floating letters are f64 (f32 where the operation has no f64); empty if none is
 /// floating.
 std::vector<Point> widest(const OpDef& op, const OpDef::Case& c);
