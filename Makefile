@@ -2,7 +2,7 @@
 JOBS ?= $(shell nproc)
 BUILD := cmake --build build -j$(JOBS)
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-all bench format check install clean new-op
+.PHONY: help setup build demo test test-all bench docs format check install clean new-op
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ bench: build  ## measure batch norm, training, inference and start-up
 
 format:  ## let clang-format lay out the sources
 	@tools/sources.sh | xargs clang-format -i
+
+docs: build  ## write the pages of operations, docs/ops, from their declarations
+	build/bin/manual_test --write
 
 check: build  ## check layout, includes, words and generated pages
 	@tools/check.sh
