@@ -28,7 +28,8 @@ TEST(Manual, is_current) {
   for (auto& [name, text] : pages)
     if (text_of(kFolder / name) != text) stale.insert(name);
   for (auto& entry : fs::directory_iterator(kFolder))
-    if (!pages.count(entry.path().filename().string())) stale.insert(entry.path().filename().string());
+    if (!pages.count(entry.path().filename().string()))
+      stale.insert(entry.path().filename().string());
   EXPECT_EQ(stale, std::set<std::string>{}) << "run `make docs`";
 }
 
@@ -41,22 +42,27 @@ struct SampleAttrs {
   }
 };
 const OpDef& sample() {
-  static const OpDef op = Op<SampleAttrs>{
-      .summary = "A sample",
-      .inputs = {{"x", floating, "[n, h, w, c]"}, {"kernel", floating, "[h, w, c, f]"}},
-      .outputs = {{"y", "like x"}},
-      .shape = same_as_first,
-      .no_gradient = "it is not real",
-      .traits = {.pointwise = true},
-      .cases = {{"usual", {{2, 3}, {3}}, {.strides = {2, 2}}}, {"wrong", {{2}, {3}}, {}, {.fails = "never"}}}}
+  static const OpDef op = Op<SampleAttrs>{.summary = "A sample",
+                                          .inputs = {{"x", floating, "[n, h, w, c]"},
+                                                     {"kernel", floating, "[h, w, c, f]"}},
+                                          .outputs = {{"y", "like x"}},
+                                          .shape = same_as_first,
+                                          .no_gradient = "it is not real",
+                                          .traits = {.pointwise = true},
+                                          .cases = {{"usual", {{2, 3}, {3}}, {.strides = {2, 2}}},
+                                                    {"wrong", {{2}, {3}}, {}, {.fails = "never"}}}}
                               .define("sample");
   return op;
 }
 TEST(Manual, a_page_tells_what_the_sheet_tells) {
-  EXPECT_EQ(python_signature(sample()), "sample(x, kernel, *, strides: ints = [1, 1], padding: string = \"valid\")");
+  EXPECT_EQ(python_signature(sample()),
+            "sample(x, kernel, *, strides: ints = [1, 1], padding: string = \"valid\")");
   const std::string page = manual_page(sample());
-  for (auto* text : {"A sample.", "| x | any float (T) | [n, h, w, c] |", "| strides | ints | [1, 1] | steps \\| of the window |", "- no gradient: it is not real",
-                     "| usual | `sample(f32[2,3], f32[3], strides=[2, 2])` | f32[2,3] |", "refused: never", "- since version 1"})
+  for (auto* text :
+       {"A sample.", "| x | any float (T) | [n, h, w, c] |",
+        "| strides | ints | [1, 1] | steps \\| of the window |", "- no gradient: it is not real",
+        "| usual | `sample(f32[2,3], f32[3], strides=[2, 2])` | f32[2,3] |", "refused: never",
+        "- since version 1"})
     EXPECT_THAT(page, HasSubstr(text));
 }
 

@@ -1107,9 +1107,10 @@ Complaints sheet(const OpDef& op) {
     names.push_back(k.name);
   }
   if (good < 2 && !graphs && !op.traits.cut) say({good, " cases that work, expected at least 2"});
-  if (!op.loop && !op.reference && !op.traits.reshape && op.kernels().empty() && !op.traits.cut)
+  if (!op.loop && !op.reference && !op.traits.reshape && !op.traits.alias && op.kernels().empty() &&
+      !op.traits.cut)
     say({"neither kernel, loop nor reference"});
-  if (!op.loop && !op.reference && !graphs && !op.traits.cut)
+  if (!op.loop && !op.reference && !graphs && !op.traits.cut && !op.traits.alias)
     say({"neither loop nor reference: nothing to hold its kernels against"});
   bool floats = false;
   for (auto& a : op.inputs) floats |= (a.types.mask & floating.mask) != 0;

@@ -170,7 +170,7 @@ OP(conv2d, Conv2DAttrs) {
                 });
             cases.emplace_back("bench", std::vector<CaseInput>{{32, 32, 32, 16}, {3, 3, 16, 16}},
                                Conv2DAttrs{.padding = "same"}, CaseFlags{.bench = true});
-            cases.emplace_back("channels", std::vector<CaseInput>{{1, 5, 5, 3}, {3, 3, 2, 4}},
+            cases.emplace_back("mismatch", std::vector<CaseInput>{{1, 5, 5, 3}, {3, 3, 2, 4}},
                                Conv2DAttrs{}, CaseFlags{.fails = "expected 3 on axis 2"});
             cases.emplace_back("window", std::vector<CaseInput>{{1, 2, 5, 3}, {3, 3, 3, 4}},
                                Conv2DAttrs{}, CaseFlags{.fails = "expected at most 2"});
