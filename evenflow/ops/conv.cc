@@ -102,6 +102,14 @@ void taps(const ConvGeometry& g, F f) {
         }
       }
 }
+// Whether there is nothing to sum; then the result is zero. (An empty tensor may have other extents
+// beyond all bounds.)
+bool nothing(const Call& c) {
+  bool empty = c.out[0].count() == 0;
+  for (const View& v : c.in) empty = empty || v.count() == 0;
+  if (empty && c.out[0].count()) std::memset(c.out[0].data, 0, size_t(c.out[0].sig->bytes()));
+  return empty;
+}
 template <class F>
 void floats(DType d, F f) {
   visit(d, [&](auto zero) {
@@ -109,8 +117,9 @@ void floats(DType d, F f) {
   });
 }
 Cost conv_cost(const ConvGeometry& g, double bytes) {
-  return {bytes, 2.0 * double(g.n) * double(g.h.out * g.w.out) * double(g.filters) *
-                     double(g.c / std::max<int64_t>(1, g.groups)) * double(g.h.size * g.w.size)};
+  return {bytes, 2.0 * double(g.n) * double(g.h.out) * double(g.w.out) * double(g.filters) *
+                     double(g.c / std::max<int64_t>(1, g.groups)) * double(g.h.size) *
+                     double(g.w.size)};
 }
 }  // namespace
 
@@ -128,6 +137,7 @@ OP(conv2d, Conv2DAttrs) {
       },
       .loop =
           [](const Call& c, const Conv2DAttrs& a) {
+            if (nothing(c)) return;
             const ConvGeometry g = conv_geometry(*c.in[0].sig, *c.in[1].sig, a);
             const int64_t ci = g.c / g.groups, fo = g.filters / g.groups;
             floats(c.in[0].dtype(), [&](auto zero) {
@@ -193,6 +203,7 @@ OP(conv2d_input_grad, Conv2DAttrs) {
           },
           .loop =
               [](const Call& c, const Conv2DAttrs& a) {
+                if (nothing(c)) return;
                 const ConvGeometry g = conv_geometry(*c.in[2].sig, *c.in[0].sig, a);
                 const int64_t ci = g.c / g.groups, fo = g.filters / g.groups;
                 floats(c.in[0].dtype(), [&](auto zero) {
@@ -260,6 +271,7 @@ OP(conv2d_kernel_grad, Conv2DAttrs) {
           },
           .loop =
               [](const Call& c, const Conv2DAttrs& a) {
+                if (nothing(c)) return;
                 const ConvGeometry g = conv_geometry(*c.in[0].sig, *c.in[2].sig, a);
                 const int64_t ci = g.c / g.groups, fo = g.filters / g.groups;
                 floats(c.in[0].dtype(), [&](auto zero) {

@@ -19,7 +19,7 @@ namespace {
 enum class Pass { forward, input_grad, kernel_grad };
 
 constexpr int64_t kMatrixBytes = 256 << 10;  // of windows: they stay in the second cache
-constexpr int64_t kChunks = 16, kPartialBytes = 64 << 20;
+constexpr int64_t kChunks = 16, kPartialBytes = 64 << 20, kMostBytes = int64_t(1) << 31;
 
 int64_t rounded(int64_t bytes) {
   return checked_add(bytes, Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
@@ -301,10 +301,11 @@ Prepared prepare(const CallSig& sig, const Conv2DAttrs& a) {
 template <Pass pass>
 KernelSheet<Conv2DAttrs> sheet() {
   return {.priority = 10,
-          .declines = [](const CallSig& c, const Conv2DAttrs&) -> std::string {
+          .declines = [](const CallSig& c, const Conv2DAttrs& a) -> std::string {
             for (std::span<const Sig> sigs : {c.in, c.out})
               for (const Sig& s : sigs)
                 if (s.shape.count() == 0) return "empty";
+            if (plan_of(pass, c, a).total > kMostBytes) return "windows beyond 2 GiB";
             return "";
           },
           .prepare = prepare<pass>};

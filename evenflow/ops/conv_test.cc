@@ -62,6 +62,18 @@ TEST(Conv, RefusesAttributesThatMakeNoSense) {
   EXPECT_THAT(refusal({.groups = 4}), HasSubstr("groups is 4"));
 }
 
+// Extents beside a zero may be beyond all bounds, and cost nothing.
+TEST(Conv, NothingOfMuch) {
+  constexpr int64_t much = int64_t(1) << 28;
+  const Tensor x = zeros({much, much, 3, 0}), k = zeros({1, 1, 0, 0});
+  const Tensor y = conv2d(x, k);
+  EXPECT_EQ(y.shape(), x.shape());
+  EXPECT_EQ(conv2d_input_grad(k, y, x).shape(), x.shape());
+  EXPECT_EQ(conv2d_kernel_grad(x, y, k).shape(), k.shape());
+  EXPECT_EQ(conv2d(zeros({1, 9, 9, 0}), zeros({3, 3, 0, 2})).to_vector(),
+            std::vector<float>(98, 0));
+}
+
 // Windows may reach far over a padded image: every tap but those in the middle meets zeros.
 TEST(Conv, DilationsBeyondTheImage) {
   const Conv2DAttrs a{.padding = "same", .dilations = {1 << 20, 1 << 20}};

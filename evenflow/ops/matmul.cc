@@ -47,7 +47,7 @@ OP(matmul, MatmulAttrs) {
                 const Shape &a = c.in[0].shape(), &b = c.in[1].shape(), &y = c.out[0].shape(),
                             batch = batch_of(y);
                 const int64_t m = y.dim(-2), n = y.dim(-1), k = a.dim(t.transpose_a ? -2 : -1),
-                              products = batch.count();
+                              products = y.count() ? batch.count() : 0;
                 visit(c.in[0].dtype(), [&](auto zero) {
                   using T = decltype(zero);
                   // Integers wrap around.

@@ -28,6 +28,12 @@ TEST(Matmul, OfIntegersIsExact) {
                           tensor(std::vector<int64_t>{1, 1}, {2, 1}));
   EXPECT_EQ(y.to_vector<int64_t>(), std::vector<int64_t>{(int64_t(1) << 53) + 1});
 }
+// Extents beside a zero may be beyond all bounds, and cost nothing.
+TEST(Matmul, NothingOfMuch) {
+  constexpr int64_t much = int64_t(1) << 40;
+  for (DType d : {DType::f32, DType::i64})
+    EXPECT_EQ(matmul(zeros({much, 0, 3}, d), zeros({3, 5}, d)).shape(), Shape({much, 0, 5}));
+}
 // Several axes of the batch, some of them broadcast in one operand and some in the other.
 TEST(Matmul, BroadcastsAxisByAxis) {
   std::vector<double> va, vb;

@@ -58,6 +58,7 @@ OP(max_pool2d, Pool2DAttrs) {
       },
       .loop =
           [](const Call& c, const Pool2DAttrs& a) {
+            if (c.out[0].count() == 0) return;
             const Pooling p = pooling(*c.in[0].sig, a);
             floats(c.in[0].dtype(), [&](auto zero) {
               using T = decltype(zero);
@@ -129,6 +130,7 @@ OP(max_pool2d_grad, Pool2DAttrs) {
           },
           .loop =
               [](const Call& c, const Pool2DAttrs& a) {
+                if (c.out[0].count() == 0) return;
                 const Pooling p = pooling(*c.in[0].sig, a);
                 const int64_t xs = p.h.in * p.w.in * p.c, ys = p.h.out * p.w.out * p.c;
                 floats(c.in[0].dtype(), [&](auto zero) {
@@ -164,6 +166,7 @@ OP(max_pool2d_pick, Pool2DAttrs) {
           },
           .loop =
               [](const Call& c, const Pool2DAttrs& a) {
+                if (c.out[0].count() == 0) return;
                 const Pooling p = pooling(*c.in[0].sig, a);
                 const int64_t xs = p.h.in * p.w.in * p.c, ys = p.h.out * p.w.out * p.c;
                 floats(c.in[0].dtype(), [&](auto zero) {
@@ -194,6 +197,7 @@ OP(average_pool2d, Pool2DAttrs) {
           },
           .loop =
               [](const Call& c, const Pool2DAttrs& a) {
+                if (c.out[0].count() == 0) return;
                 const Pooling p = pooling(*c.in[0].sig, a);
                 floats(c.in[0].dtype(), [&](auto zero) {
                   using T = decltype(zero);
@@ -244,6 +248,7 @@ OP(average_pool2d_grad, Pool2DAttrs) {
           },
           .loop =
               [](const Call& c, const Pool2DAttrs& a) {
+                if (c.out[0].count() == 0) return;
                 const Pooling p = pooling(*c.in[1].sig, a);
                 const int64_t xs = p.h.in * p.w.in * p.c, ys = p.h.out * p.w.out * p.c;
                 floats(c.in[0].dtype(), [&](auto zero) {

@@ -60,6 +60,15 @@ TEST(Pooling, GradientOfTies) {
       EXPECT_EQ(g.data_as<float>()[i], i / c % 3 < 2 && i / c / 3 < 2 ? 1 : 0) << i;
   }
 }
+// Extents beside a zero may be beyond all bounds, and cost nothing.
+TEST(Pooling, NothingOfMuch) {
+  constexpr int64_t much = int64_t(1) << 28;
+  const Tensor x = watch(zeros({much, much, 4, 0}));
+  for (const Tensor& y : {max_pool2d(x), average_pool2d(x)}) {
+    EXPECT_EQ(y.shape(), Shape({much, much / 2, 2, 0}));
+    EXPECT_EQ(gradient(y, x).shape(), x.shape());
+  }
+}
 TEST(Pooling, RefusesAttributesThatMakeNoSense) {
   const Tensor x = zeros({1, 4, 4, 2});
   const auto refusal = [&](Pool2DAttrs a) -> std::string {
