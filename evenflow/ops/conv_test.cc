@@ -5,6 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cmath>
+#include <thread>
+
+#include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/depthwise_conv.h"
 #include "tests/reference_values.h"
@@ -92,6 +97,64 @@ TEST(Conv, KernelsHaveNoMemory) {
     EXPECT_EQ(one.data_as<float>()[i], met ? 2 : 0);
     EXPECT_EQ(two.data_as<float>()[i], met ? 4 : 0);
   }
+}
+
+// A library divides its work when a kernel is made ready; the number of threads may be another when
+// it runs, and callers may come together.
+TEST(Conv, RunsForAnyNumberOfThreadsAndCallers) {
+  const int before = thread_count();
+  const auto attrs = std::make_shared<const Conv2DAttrs>(Conv2DAttrs{.padding = "same"});
+  const Sig x{DType::f32, {4, 12, 12, 16}}, kernel{DType::f32, {3, 3, 16, 32}},
+      y{DType::f32, {4, 12, 12, 32}};
+  struct Job {
+    const char* op;
+    Sigs in;
+    Sig out;
+  };
+  for (const Job& job : {Job{"conv2d", {x, kernel}, y}, Job{"conv2d_input_grad", {kernel, y, x}, x},
+                         Job{"conv2d_kernel_grad", {x, y, kernel}, kernel}}) {
+    SCOPED_TRACE(job.op);
+    std::vector<std::vector<float>> in;
+    std::vector<View> views;
+    for (const Sig& s : job.in) {
+      in.emplace_back();
+      for (int64_t i = 0; i < s.shape.count(); ++i)
+        in.back().push_back(float(i * 37 % 101) / 50 - 1);
+    }
+    for (size_t i = 0; i < in.size(); ++i) views.push_back({&job.in[i], in[i].data()});
+    const CallSig sig{job.in, {&job.out, 1}};
+    for (int made : {1, 2}) {
+      set_thread_count(made);
+      const Prepared p = select_kernel(find_op(job.op), sig, attrs).prepared;
+      const auto run = [&] {
+        std::vector<float> out(size_t(job.out.shape.count()));
+        const View view{&job.out, out.data()};
+        const BufferPtr scratch = make_buffer(p.scratch_bytes);
+        p.run({views, {&view, 1}, scratch->data()});
+        return out;
+      };
+      const std::vector<float> want = run();
+      const auto check = [&](const std::vector<float>& got) {
+        for (size_t i = 0; i < want.size(); ++i)
+          if (!(std::abs(got[i] - want[i]) <= 1e-3)) return false;
+        return true;
+      };
+      for (int threads : {1, 3, 2}) {
+        set_thread_count(threads);
+        EXPECT_TRUE(check(run())) << threads;
+        std::atomic<int> wrong{0};
+        {
+          std::vector<std::jthread> callers;
+          for (int c = 0; c < 3; ++c)
+            callers.emplace_back([&] {
+              for (int i = 0; i < 5; ++i) wrong += !check(run());
+            });
+        }
+        EXPECT_EQ(wrong, 0) << threads;
+      }
+    }
+  }
+  set_thread_count(before);
 }
 
 }  // namespace
