@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "evenflow/core/log.h"
+#include "evenflow/graph/picture.h"
 #include "evenflow/graph/program.h"
 
 namespace evenflow {
@@ -106,6 +107,7 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::respecialised(const Trac
       if (!(p->graph.values[size_t(p->graph.results[p->outputs + p->predicates + i])] == p->targets[i]->sig))
         fail({"variable \"", p->targets[i]->name, "\" would change its shape"});
     p->plan = std::make_shared<Plan>(p->graph, p->roles, options.use_reference);
+    picture_plan("compiled at " + str(where) + ", again for " + describe(sigs), p->graph, *p->plan);
   }
   return n;
 }
@@ -180,8 +182,11 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
     log.push_back(std::move(line));
     ++traces;
     t = traced(sigs, body);
-    for (Program* p : {&t->run, &t->apply})
-      if (p == &t->run || t->has_apply) p->plan = std::make_shared<Plan>(p->graph, p->roles, options.use_reference);
+    for (Program* p : {&t->run, &t->apply}) {
+      if (p == &t->apply && !t->has_apply) continue;
+      p->plan = std::make_shared<Plan>(p->graph, p->roles, options.use_reference);
+      picture_plan("compiled at " + str(where) + " for " + describe(sigs) + (p == &t->apply ? ", applying the step" : ""), p->graph, *p->plan);
+    }
   }
   t->sigs = sigs, t->used = ++clock;
   if (cache.size() >= options.max_plans) cache.erase(std::min_element(cache.begin(), cache.end(), [](auto& a, auto& b) { return a->used < b->used; }));
