@@ -59,6 +59,18 @@ foreach(source IN LISTS crossing commands)
   endif()
 endforeach()
 
+# Benchmarks are built with everything else and run by hand.
+find_package(benchmark QUIET)
+file(GLOB benches CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.cc)
+foreach(source IN LISTS benches)
+  if(benchmark_FOUND AND NOT EVENFLOW_SANITIZE)
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(${name} ${source})
+    evenflow_compile(${name} evenflow_test_support evenflow::runtime benchmark::benchmark)
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  endif()
+endforeach()
+
 file(GLOB examples CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.cc)
 foreach(source IN LISTS examples)
   if(EVENFLOW_HDF5)
