@@ -10,9 +10,22 @@
 
 namespace evenflow {
 
+constexpr int64_t most = int64_t(1) << 30;
+
+std::pair<Padding, Padding> explicit_padding(const std::string& padding,
+                                             const std::vector<int64_t>& p) {
+  const size_t expected = padding == "explicit" ? 4 : 0;
+  if (p.size() != expected)
+    fail({"explicit_paddings has ", p.size(), " numbers, expected ", expected, " (padding is \"",
+          padding.substr(0, 80), "\")"});
+  if (p.empty()) return {};
+  for (int64_t v : p)
+    if (v < 0 || v > most) fail({"explicit_paddings has ", v, ", expected 0..", most});
+  return {{p[0], p[1]}, {p[2], p[3]}};
+}
+
 Windows windows(int64_t in, int64_t size, int64_t stride, int64_t dilation,
-                const std::string& padding, std::string_view axis) {
-  constexpr int64_t most = int64_t(1) << 30;
+                const std::string& padding, Padding given, std::string_view axis) {
   for (auto [v, what] : {std::pair{size, "window"}, {stride, "stride"}, {dilation, "dilation"}})
     if (v < 1 || v > most) fail({what, " of ", axis, " is ", v, ", expected 1..", most});
   Windows r{in, size, stride, dilation};
@@ -22,12 +35,15 @@ Windows windows(int64_t in, int64_t size, int64_t stride, int64_t dilation,
     const int64_t pad =
         r.out ? std::max<int64_t>(0, checked_add(checked_mul(r.out - 1, stride), reach) - in) : 0;
     r.before = pad / 2, r.after = pad - r.before;
-  } else if (padding == "valid") {
-    if (in < reach)
-      fail({"the window reaches over ", reach, " of the ", axis, ", expected at most ", in});
-    r.out = (in - reach) / stride + 1;
+  } else if (padding == "valid" || padding == "explicit") {
+    r.before = given.before, r.after = given.after;
+    const int64_t padded = checked_add(in, r.before + r.after);
+    if (padded < reach)
+      fail({"the window reaches over ", reach, " of the ", axis, ", expected at most ", padded});
+    r.out = (padded - reach) / stride + 1;
   } else {
-    fail({"padding is \"", padding.substr(0, 80), "\", expected \"valid\" or \"same\""});
+    fail({"padding is \"", padding.substr(0, 80),
+          "\", expected \"valid\", \"same\" or \"explicit\""});
   }
   return r;
 }
@@ -55,8 +71,9 @@ ConvGeometry conv_geometry(const Sig& x, const Sig& kernel, const Conv2DAttrs& a
       fail({"kernel is ", str(kernel), ", expected ", g.c / a.groups, " on axis 2 (channels of x ",
             str(x), " / groups ", a.groups, ")"});
   }
-  g.h = windows(x.shape[1], kernel.shape[0], a.strides[0], a.dilations[0], a.padding, "height");
-  g.w = windows(x.shape[2], kernel.shape[1], a.strides[1], a.dilations[1], a.padding, "width");
+  const auto [h, w] = explicit_padding(a.padding, a.explicit_paddings);
+  g.h = windows(x.shape[1], kernel.shape[0], a.strides[0], a.dilations[0], a.padding, h, "height");
+  g.w = windows(x.shape[2], kernel.shape[1], a.strides[1], a.dilations[1], a.padding, w, "width");
   return g;
 }
 Shape conv_output(const ConvGeometry& g) { return {g.n, g.h.out, g.w.out, g.filters}; }
@@ -84,6 +101,16 @@ std::vector<Op<Conv2DAttrs>::Case> conv_cases(std::vector<CaseInput> (*make)(Sha
           one("pointwise", {2, 4, 4, 5}, {1, 1, 5, 7}, {.strides = {2, 2}}),
           one("odd", {1, 5, 5, 1}, {5, 4, 1, 17}, {.padding = "same"}),
           one("even", {1, 6, 5, 2}, {2, 4, 2, 3}, {.strides = {2, 2}, .padding = "same"}),
+          one("explicit", {2, 5, 4, 3}, {3, 2, 3, 4},
+              {.strides = {1, 2}, .padding = "explicit", .explicit_paddings = {2, 0, 1, 3}}),
+          one("far", {1, 4, 3, 2}, {2, 3, 2, 3},
+              {.padding = "explicit", .dilations = {2, 1}, .explicit_paddings = {4, 5, 6, 4}}),
+          one("channels_far", {2, 4, 3, 17}, {3, 2, 1, 17},
+              {.padding = "explicit", .groups = 17, .explicit_paddings = {5, 4, 2, 3}}),
+          one("pointwise_padded", {2, 4, 3, 5}, {1, 1, 5, 7},
+              {.padding = "explicit", .explicit_paddings = {1, 0, 0, 2}}),
+          one("pointwise_thin", {1, 4, 5, 3}, {1, 1, 3, 2},
+              {.strides = {2, 3}, .padding = "explicit", .explicit_paddings = {1, 2, 2, 0}}),
           one("empty", {0, 5, 6, 3}, {3, 3, 3, 4}, {})};
 }
 // f(output position, input position, kernel tap) for every product of one image and one group;

@@ -14,12 +14,15 @@ struct Conv2DAttrs {
   std::string padding = "valid";
   std::vector<int64_t> dilations = {1, 1};
   int64_t groups = 1;
+  std::vector<int64_t> explicit_paddings = {};
   static void fields(auto& self, auto&& field) {
     field("strides", self.strides, "rows and columns from window to window");
     field("padding", self.padding,
-          "\"valid\": none; \"same\": zeros, so that stride 1 keeps the extents");
+          "\"valid\": none; \"same\": zeros, so that stride 1 keeps the extents; \"explicit\"");
     field("dilations", self.dilations, "rows and columns from tap to tap");
     field("groups", self.groups, "channel groups that do not mix");
+    field("explicit_paddings", self.explicit_paddings,
+          "top, bottom, left, right: zeros for \"explicit\" padding");
   }
 };
 /// x [n, h, w, c], kernel [kh, kw, c / groups, filters] -> [n, oh, ow, filters].

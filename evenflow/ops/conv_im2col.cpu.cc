@@ -48,7 +48,8 @@ Plan plan_of(Pass pass, const CallSig& c, const Conv2DAttrs& a) {
   const ConvGeometry& g = p.g;
   p.ci = g.c / g.groups, p.fo = g.filters / g.groups;
   p.k = checked_mul(checked_mul(g.h.size, g.w.size), p.ci);
-  p.direct = !narrow && g.h.size == 1 && g.w.size == 1 && g.h.stride == 1 && g.w.stride == 1;
+  p.direct = !narrow && g.h.size == 1 && g.w.size == 1 && g.h.out == g.h.in && g.w.out == g.w.in &&
+             g.h.stride == 1 && g.w.stride == 1;
   const int64_t row = checked_mul(checked_mul(g.w.out, p.k), size);
   p.rows = p.direct ? g.h.out : std::clamp<int64_t>(kMatrixBytes / row, 1, g.h.out);
   p.blocks = (g.h.out + p.rows - 1) / p.rows;

@@ -52,7 +52,8 @@ Problem problem_of(Pass pass, const CallSig& c, const Conv2DAttrs& a) {
                                                  : c.in[2];
   Problem p{pass, x.dtype, conv_geometry(x, kernel, a)};
   const Windows &h = p.g.h, &w = p.g.w;
-  p.thin = pass == Pass::input_grad && h.size == 1 && w.size == 1 && (h.stride > 1 || w.stride > 1);
+  p.thin = pass == Pass::input_grad && h.size == 1 && w.size == 1 &&
+           (h.stride > 1 || w.stride > 1) && h.before + h.after + w.before + w.after == 0;
   return p;
 }
 
@@ -262,8 +263,8 @@ std::string declines(Pass pass, const CallSig& c, const Conv2DAttrs& a) {
     }
   const Problem p = problem_of(pass, c, a);
   for (const Windows& w : {p.g.h, p.g.w})
-    if (w.stride > INT32_MAX / 4 || w.dilation > INT32_MAX / 4 || w.before > INT32_MAX / 4)
-      return "a stride or dilation beyond oneDNN's";
+    if (std::max({w.stride, w.dilation, w.before, w.after}) > INT32_MAX / 4)
+      return "a stride, dilation or padding beyond oneDNN's";
   std::string reason;
   on_executor([&] {
     try {

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "evenflow/core/parallel.h"
+#include "evenflow/graph/gradient.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/depthwise_conv.h"
 #include "tests/reference_values.h"
@@ -58,7 +59,7 @@ TEST(Conv, RefusesAttributesThatMakeNoSense) {
   EXPECT_THAT(refusal({.strides = {0, 1}}), HasSubstr("stride of height is 0"));
   EXPECT_THAT(refusal({.strides = {1, -2}}), HasSubstr("stride of width is -2"));
   EXPECT_THAT(refusal({.strides = {most, 1}}), HasSubstr("stride of height"));
-  EXPECT_THAT(refusal({.padding = "full"}), HasSubstr("\"valid\" or \"same\""));
+  EXPECT_THAT(refusal({.padding = "full"}), HasSubstr("\"valid\", \"same\" or"));
   EXPECT_THAT(refusal({.dilations = {1, 1, 1}}), HasSubstr("expected 2"));
   EXPECT_THAT(refusal({.dilations = {1, most}}), HasSubstr("dilation of width"));
   EXPECT_THAT(refusal({.dilations = {3, 1}}), HasSubstr("expected at most 5"));
@@ -77,6 +78,30 @@ TEST(Conv, NothingOfMuch) {
   EXPECT_EQ(conv2d_kernel_grad(x, y, k).shape(), k.shape());
   EXPECT_EQ(conv2d(zeros({1, 9, 9, 0}), zeros({3, 3, 0, 2})).to_vector(),
             std::vector<float>(98, 0));
+}
+
+// What "same" works out, given by hand; and rows that see nothing but zeros.
+TEST(Conv, ExplicitPadding) {
+  std::vector<float> vx, vk;
+  for (int i = 0; i < 2 * 5 * 6 * 3; ++i) vx.push_back(float(i % 11 - 5));
+  for (int i = 0; i < 4 * 2 * 3 * 4; ++i) vk.push_back(float(i % 7 - 3));
+  const Tensor x = watch(tensor(vx, {2, 5, 6, 3})), k = watch(tensor(vk, {4, 2, 3, 4}));
+  const Tensor same = conv2d(x, k, {.padding = "same"});
+  const Tensor given = conv2d(x, k, {.padding = "explicit", .explicit_paddings = {1, 2, 0, 1}});
+  EXPECT_EQ(reference::difference(given, same), "");
+  const Tensors a = gradient(given, {Wrt(x), Wrt(k)}), b = gradient(same, {Wrt(x), Wrt(k)});
+  for (size_t i : {0, 1}) EXPECT_EQ(reference::difference(a[i], b[i]), "");
+  const Tensor far = conv2d(x, k, {.padding = "explicit", .explicit_paddings = {9, 0, 0, 0}});
+  ASSERT_EQ(far.shape(), (Shape{2, 11, 5, 4}));
+  for (int i = 0; i < 6 * 5 * 4; ++i) EXPECT_EQ(far.data_as<float>()[i], 0) << i;
+  const auto refusal = [&](Conv2DAttrs c) { return message([&] { conv2d(x, k, c); }); };
+  EXPECT_THAT(refusal({.padding = "explicit"}), HasSubstr("has 0 numbers, expected 4"));
+  EXPECT_THAT(refusal({.padding = "same", .explicit_paddings = {1, 1, 1, 1}}),
+              HasSubstr("has 4 numbers, expected 0"));
+  EXPECT_THAT(refusal({.padding = "explicit", .explicit_paddings = {1, -1, 1, 1}}),
+              HasSubstr("has -1"));
+  EXPECT_THAT(refusal({.padding = "explicit", .explicit_paddings = {1, INT64_MAX, 1, 1}}),
+              HasSubstr("explicit_paddings has"));
 }
 
 // Windows may reach far over a padded image: every tap but those in the middle meets zeros.

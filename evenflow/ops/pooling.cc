@@ -17,8 +17,19 @@ Pooling pooling(const Sig& x, const Pool2DAttrs& a) {
   if (a.pool_size.size() != 2 || s.size() != 2)
     fail({"pool_size and strides have ", a.pool_size.size(), " and ", s.size(),
           " numbers, expected 2"});
-  return {windows(x.shape[1], a.pool_size[0], s[0], 1, a.padding, "height"),
-          windows(x.shape[2], a.pool_size[1], s[1], 1, a.padding, "width"), x.shape[0], x.shape[3]};
+  const auto [h, w] = explicit_padding(a.padding, a.explicit_paddings);
+  const Pooling p{windows(x.shape[1], a.pool_size[0], s[0], 1, a.padding, h, "height"),
+                  windows(x.shape[2], a.pool_size[1], s[1], 1, a.padding, w, "width"), x.shape[0],
+                  x.shape[3]};
+  // Every window has an element of the image.
+  if (a.padding == "explicit")
+    for (const Windows& v : {p.h, p.w}) {
+      if (v.in == 0) fail({"x is ", str(x), ", expected a height and width of at least 1"});
+      if (std::max(v.before, v.after) >= v.size)
+        fail({"explicit_paddings has ", std::max(v.before, v.after), ", expected less than ",
+              v.size, " (the window)"});
+    }
+  return p;
 }
 
 namespace {
@@ -39,6 +50,11 @@ std::vector<Op<Pool2DAttrs>::Case> pool_cases(std::vector<CaseInput> (*make)(Sha
           one("same", {2, 5, 5, 3}, {.pool_size = {3, 3}, .strides = {2, 2}, .padding = "same"}),
           one("wide", {1, 3, 3, 65}, {.pool_size = {3, 3}}),
           one("gaps", {1, 7, 7, 2}, {.pool_size = {2, 2}, .strides = {3, 3}}),
+          one("explicit", {2, 5, 4, 17},
+              {.pool_size = {3, 2},
+               .strides = {2, 1},
+               .padding = "explicit",
+               .explicit_paddings = {2, 1, 0, 1}}),
           one("empty", {0, 4, 4, 3}, {})};
 }
 CaseInput distinct(Shape s) {  // no ties: a maximum is differentiable

@@ -12,10 +12,13 @@ namespace evenflow {
 struct Pool2DAttrs {
   std::vector<int64_t> pool_size = {2, 2}, strides = {};
   std::string padding = "valid";
+  std::vector<int64_t> explicit_paddings = {};
   static void fields(auto& self, auto&& field) {
     field("pool_size", self.pool_size, "rows and columns of a window");
     field("strides", self.strides, "from window to window; none: pool_size");
-    field("padding", self.padding, "\"valid\" or \"same\"");
+    field("padding", self.padding, "\"valid\", \"same\" or \"explicit\"");
+    field("explicit_paddings", self.explicit_paddings,
+          "top, bottom, left, right: for \"explicit\" padding; each less than the window");
   }
 };
 /// The gradient goes to the first largest element of a window.

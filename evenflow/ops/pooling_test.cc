@@ -69,6 +69,25 @@ TEST(Pooling, NothingOfMuch) {
     EXPECT_EQ(gradient(y, x).shape(), x.shape());
   }
 }
+// Padding does not count, wherever it comes from.
+TEST(Pooling, ExplicitPadding) {
+  const Tensor x = watch(full({1, 5, 5, 3}, -2));
+  const Pool2DAttrs a{.pool_size = {3, 3},
+                      .strides = {2, 2},
+                      .padding = "explicit",
+                      .explicit_paddings = {1, 1, 2, 0}};
+  for (const Tensor& y : {max_pool2d(x, a), average_pool2d(x, a)}) {
+    EXPECT_EQ(y.shape(), (Shape{1, 3, 3, 3}));
+    EXPECT_THAT(y.to_vector(), testing::Each(-2));
+  }
+  float sum = 0;
+  for (float g : gradient(average_pool2d(x, a), x).to_vector()) sum += g;
+  EXPECT_NEAR(sum, 27, 1e-5);
+  Pool2DAttrs wide = a;
+  wide.explicit_paddings = {1, 3, 0, 0};
+  EXPECT_THROW(max_pool2d(x, wide), Error);
+  EXPECT_THROW(max_pool2d(zeros({1, 0, 5, 3}), a), Error);
+}
 TEST(Pooling, RefusesAttributesThatMakeNoSense) {
   const Tensor x = zeros({1, 4, 4, 2});
   const auto refusal = [&](Pool2DAttrs a) -> std::string {
@@ -82,7 +101,7 @@ TEST(Pooling, RefusesAttributesThatMakeNoSense) {
   EXPECT_THAT(refusal({.pool_size = {2}}), HasSubstr("expected 2"));
   EXPECT_THAT(refusal({.pool_size = {0, 2}}), HasSubstr("window of height is 0"));
   EXPECT_THAT(refusal({.strides = {2, 0}}), HasSubstr("stride of width is 0"));
-  EXPECT_THAT(refusal({.padding = "SAME"}), HasSubstr("\"valid\" or \"same\""));
+  EXPECT_THAT(refusal({.padding = "SAME"}), HasSubstr("\"valid\", \"same\" or"));
   EXPECT_THAT(refusal({.pool_size = {5, 2}}), HasSubstr("expected at most 4"));
   EXPECT_THROW(global_max_pool2d(zeros({2, 3})), Error);
 }
