@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Layers by longest path, order in a layer by the mean position of neighbours (Sugiyama, Tagawa,
-// Toda, 1981), no dummy nodes.
+// Toda, 1981), long
+// edges on threads of their own between the boxes.
 #include "evenflow/graph/picture.h"
 
 #include <algorithm>
@@ -16,7 +17,7 @@
 namespace evenflow {
 namespace {
 
-constexpr size_t kMostCalls = 2000;
+constexpr size_t kMostCalls = 2000, kMostStops = 40000;
 constexpr int kWidth = 168, kHeight = 46, kGapX = 22, kGapY = 44;
 
 std::string escaped(std::string_view text) {
@@ -101,13 +102,19 @@ std::vector<Box> boxes_of(const Graph& g, size_t calls) {
   return boxes;
 }
 
-// Places boxes; returns the width and the number of layers.
-std::pair<double, int> lay_out(std::vector<Box>& boxes) {
+// Where an edge that crosses layers runs between the boxes: each source has one thread down to its
+// last reader.
+struct Thread {
+  std::vector<int> stops;  // boxes without a face, one a layer
+};
+
+// Places boxes (by their middle) and threads; returns the width and the number of layers.
+std::pair<double, int> lay_out(std::vector<Box>& boxes, std::vector<Thread>& threads) {
   int layers = 1;
   std::vector<std::vector<int>> to(boxes.size());
   for (size_t i = 0; i < boxes.size(); ++i)
     for (int p : boxes[i].from) {
-      boxes[i].layer = std::max(boxes[i].layer, boxes[size_t(p)].layer + 1),
+      boxes[i].layer = std::max(boxes[i].layer, boxes[size_t(p)].layer + 1);
       to[size_t(p)].push_back(int(i));
       layers = std::max(layers, boxes[i].layer + 1);
     }
@@ -117,18 +124,48 @@ std::pair<double, int> lay_out(std::vector<Box>& boxes) {
       for (int t : to[i]) least = std::min(least, boxes[size_t(t)].layer);
       boxes[i].layer = least - 1;
     }
+  const size_t faces = boxes.size();
+  threads.resize(faces);
+  std::vector<std::vector<int>> above(faces), below(faces);  // neighbours of a box or a stop
+  for (size_t i = 0; i < faces; ++i) {
+    int last = 0;
+    for (int t : to[i]) last = std::max(last, boxes[size_t(t)].layer);
+    int at = int(i);
+    for (int layer = boxes[i].layer + 1; layer < last && boxes.size() < faces + kMostStops;
+         ++layer) {
+      const int stop = int(boxes.size());
+      Box b;
+      b.layer = layer, b.family = "stop";
+      boxes.push_back(b);
+      above.push_back({at}), below.push_back({});
+      below[size_t(at)].push_back(stop);
+      threads[i].stops.push_back(stop);
+      at = stop;
+    }
+    for (int t : to[i]) {
+      const size_t k = size_t(boxes[size_t(t)].layer - boxes[i].layer - 1);
+      const int before = threads[i].stops.empty() ? int(i)
+                         : k ? threads[i].stops[std::min(k, threads[i].stops.size()) - 1]
+                             : int(i);
+      above[size_t(t)].push_back(before), below[size_t(before)].push_back(t);
+    }
+  }
+  auto room = [&](int i) {
+    return boxes[size_t(i)].family == "stop" ? 10. : double(kWidth + kGapX);
+  };
   std::vector<std::vector<int>> rows(static_cast<size_t>(layers));
   for (size_t i = 0; i < boxes.size(); ++i) rows[size_t(boxes[i].layer)].push_back(int(i));
-  const double step = kWidth + kGapX;
-  for (auto& row : rows)
-    for (size_t k = 0; k < row.size(); ++k) boxes[size_t(row[k])].x = double(k) * step;
-  for (int sweep = 0; sweep < 12; ++sweep) {
+  for (auto& row : rows) {
+    double at = 0;
+    for (int i : row) boxes[size_t(i)].x = at + room(i) / 2, at += room(i);
+  }
+  for (int sweep = 0; sweep < 16; ++sweep) {
     const bool down = sweep % 2 == 0;
     for (size_t r = 0; r < rows.size(); ++r) {
       auto& row = rows[down ? r : rows.size() - 1 - r];
       std::vector<std::pair<double, int>> wish;
       for (int i : row) {
-        auto& near = down ? boxes[size_t(i)].from : to[size_t(i)];
+        auto& near = down ? above[size_t(i)] : below[size_t(i)];
         double sum = 0;
         for (int n : near) sum += boxes[size_t(n)].x;
         wish.push_back({near.empty() ? boxes[size_t(i)].x : sum / double(near.size()), i});
@@ -138,9 +175,9 @@ std::pair<double, int> lay_out(std::vector<Box>& boxes) {
       // Push apart from left to right, then move the row back by what it was pushed on average.
       double pushed = 0, at = -1e18;
       for (auto& [x, i] : wish) {
-        boxes[size_t(i)].x = std::max(x, at);
+        boxes[size_t(i)].x = std::max(x, at + room(i) / 2);
         pushed += boxes[size_t(i)].x - x;
-        at = boxes[size_t(i)].x + step;
+        at = boxes[size_t(i)].x + room(i) / 2;
       }
       for (size_t k = 0; k < wish.size(); ++k)
         row[k] = wish[k].second, boxes[size_t(row[k])].x -= pushed / double(wish.size());
@@ -148,47 +185,51 @@ std::pair<double, int> lay_out(std::vector<Box>& boxes) {
   }
   double left = 1e18, right = -1e18;
   for (auto& b : boxes) left = std::min(left, b.x), right = std::max(right, b.x);
-  for (auto& b : boxes) b.x -= left;
+  for (auto& b : boxes) b.x -= left - kWidth / 2;
   return {boxes.empty() ? kWidth : right - left + kWidth, layers};
 }
 
 std::string svg(const Graph& g) {
   const size_t calls = std::min(g.calls.size(), kMostCalls);
   std::vector<Box> boxes = boxes_of(g, calls);
-  const auto [width, layers] = lay_out(boxes);
+  const size_t faces = boxes.size();
+  std::vector<Thread> threads;
+  const auto [width, layers] = lay_out(boxes, threads);
   const int w = int(width) + 40, h = layers * (kHeight + kGapY) + 20;
   std::string s =
       concat({"<svg width=\"", w, "\" height=\"", h, "\" viewBox=\"0 0 ", w, " ", h, "\">\n"});
-  auto x = [&](const Box& b) { return int(b.x) + 20; };
-  auto y = [&](const Box& b) { return b.layer * (kHeight + kGapY) + 10; };
-  for (size_t i = 0; i < boxes.size(); ++i)
-    for (int p : boxes[i].from) {
-      const Box &a = boxes[size_t(p)], &b = boxes[i];
-      const int x1 = x(a) + kWidth / 2, y1 = y(a) + kHeight, x2 = x(b) + kWidth / 2, y2 = y(b),
-                m = std::min(60, (y2 - y1) / 2 + 10);
-      s += concat({"<path class=\"e f",
-                   p,
-                   " t",
-                   i,
-                   "\" d=\"M",
-                   x1,
-                   " ",
-                   y1,
-                   "C",
-                   x1,
-                   " ",
-                   y1 + m,
-                   " ",
-                   x2,
-                   " ",
-                   y2 - m,
-                   " ",
-                   x2,
-                   " ",
-                   y2,
-                   "\"/>\n"});
+  auto middle = [&](const Box& b) { return int(b.x) + 20; };
+  auto top = [&](const Box& b) { return b.layer * (kHeight + kGapY) + 10; };
+  auto curve = [&](const Box& a, const Box& b) {  // from the foot of a to the head of b, then
+                                                  // straight past b if it is a stop
+    const int x1 = middle(a), y1 = top(a) + kHeight, x2 = middle(b), y2 = top(b),
+              m = std::min(60, (y2 - y1) / 2 + 10);
+    return concat({"M", x1, " ", y1, "C", x1, " ", y1 + m, " ", x2, " ", y2 - m, " ", x2, " ", y2,
+                   b.family == "stop" ? concat({"v", kHeight}) : ""});
+  };
+  for (size_t p = 0; p < faces; ++p) {
+    std::vector<size_t> readers;
+    for (size_t i = p + 1; i < faces; ++i)
+      if (std::count(boxes[i].from.begin(), boxes[i].from.end(), int(p))) readers.push_back(i);
+    auto path = [&](const Box& a, const Box& b, int beyond) {  // of all readers behind it
+      s += concat({"<path class=\"e f", p});
+      for (size_t r : readers)
+        if (boxes[r].layer > beyond) s += concat({" t", r});
+      s += "\" d=\"" + curve(a, b) + "\"/>\n";
+    };
+    const Box* at = &boxes[p];
+    for (int stop : threads[p].stops)
+      path(*at, boxes[size_t(stop)], boxes[size_t(stop)].layer), at = &boxes[size_t(stop)];
+    for (size_t r : readers) {
+      const size_t k = size_t(boxes[r].layer - boxes[p].layer - 1);
+      const Box& before =
+          k && !threads[p].stops.empty()
+              ? boxes[size_t(threads[p].stops[std::min(k, threads[p].stops.size()) - 1])]
+              : boxes[p];
+      s += concat({"<path class=\"e f", p, " t", r, "\" d=\"", curve(before, boxes[r]), "\"/>\n"});
     }
-  for (size_t i = 0; i < boxes.size(); ++i) {
+  }
+  for (size_t i = 0; i < faces; ++i) {
     const Box& b = boxes[i];
     const size_t bar = b.family == "leaf" ? std::string::npos : b.line.find('|');
     const std::string scope = bar == std::string::npos ? "" : b.line.substr(0, bar),
@@ -198,9 +239,9 @@ std::string svg(const Graph& g) {
                  "\" data-i=\"",
                  i,
                  "\" transform=\"translate(",
-                 x(b),
+                 middle(b) - kWidth / 2,
                  " ",
-                 y(b),
+                 top(b),
                  ")\"><title>",
                  escaped(b.hover),
                  "</title><rect width=\"",
