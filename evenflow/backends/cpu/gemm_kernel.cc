@@ -53,33 +53,33 @@ int64_t panel_width() {
 }
 
 // C[0..kM)[panel] (+)= A[kM][k] B[k][panel]
-template <int kM, class T>
+template <int kM, int kV, class T>
 void micro(int64_t k, const T* a, int64_t a_row, int64_t a_k, const T* b, int64_t b_k, T* c,
            int64_t ldc, bool add) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t lanes = int64_t(hn::Lanes(d));
-  V sum[kM][kVectors];
+  V sum[kM][kV];
   EVENFLOW_UNROLL
   for (int i = 0; i < kM; ++i) {
     EVENFLOW_UNROLL
-    for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
+    for (int v = 0; v < kV; ++v) sum[i][v] = hn::Zero(d);
   }
   for (int64_t p = 0; p < k; ++p, a += a_k, b += b_k) {
-    V right[kVectors];
+    V right[kV];
     EVENFLOW_UNROLL
-    for (int v = 0; v < kVectors; ++v) right[v] = hn::LoadU(d, b + v * lanes);
+    for (int v = 0; v < kV; ++v) right[v] = hn::LoadU(d, b + v * lanes);
     EVENFLOW_UNROLL
     for (int i = 0; i < kM; ++i) {
       const V left = hn::Set(d, a[i * a_row]);
       EVENFLOW_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(left, right[v], sum[i][v]);
+      for (int v = 0; v < kV; ++v) sum[i][v] = hn::MulAdd(left, right[v], sum[i][v]);
     }
   }
   EVENFLOW_UNROLL
   for (int i = 0; i < kM; ++i) {
     EVENFLOW_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < kV; ++v) {
       T* to = c + i * ldc + v * lanes;
       hn::StoreU(add ? hn::Add(hn::LoadU(d, to), sum[i][v]) : sum[i][v], d, to);
     }
@@ -88,9 +88,18 @@ void micro(int64_t k, const T* a, int64_t a_row, int64_t a_k, const T* b, int64_
 
 template <class T>
 using Micro = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, bool);
+template <int kV, class T>
+constexpr Micro<T> kMicro[kRows + 1] = {nullptr,         micro<1, kV, T>, micro<2, kV, T>,
+                                        micro<3, kV, T>, micro<4, kV, T>, micro<5, kV, T>,
+                                        micro<6, kV, T>};
+// Narrow panels take fewer vectors.
 template <class T>
-constexpr Micro<T> kMicro[kRows + 1] = {nullptr,     micro<1, T>, micro<2, T>, micro<3, T>,
-                                        micro<4, T>, micro<5, T>, micro<6, T>};
+const Micro<T>* micro_of(int64_t width) {
+  const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<T>()));
+  if (width <= lanes) return kMicro<1, T>;
+  if (width <= 2 * lanes) return kMicro<2, T>;
+  return kMicro<kVectors, T>;
+}
 
 // Rows of the transposed B are columns here: four by four through registers.
 template <class T>
@@ -180,6 +189,9 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
         const bool add = g.accumulate || p > 0;
         for (int64_t j = j0; j < j1; ++j) {
           const int64_t column = j * panel, width = std::min(panel, g.n - column);
+          const Micro<T>* kernels = micro_of<T>(width);
+          const bool whole =
+              width == panel || width * kVectors == panel || width * kVectors == 2 * panel;
           const bool here = j < packed_from;
           const T* right =
               here ? b + p * g.ldb + column : packed + (j - packed_from) * panel * g.k + p * panel;
@@ -188,11 +200,11 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
             const int64_t rows = std::min<int64_t>(kRows, i1 - i);
             const T* left = a + i * a_row + p * a_k;
             T* to = c + i * g.ldc + column;
-            if (width == panel) {
-              kMicro<T>[rows](depth, left, a_row, a_k, right, b_k, to, g.ldc, add);
+            if (whole) {
+              kernels[rows](depth, left, a_row, a_k, right, b_k, to, g.ldc, add);
               continue;
             }
-            kMicro<T>[rows](depth, left, a_row, a_k, right, b_k, rest, panel, false);
+            kernels[rows](depth, left, a_row, a_k, right, b_k, rest, panel, false);
             for (int64_t r = 0; r < rows; ++r)
               for (int64_t x = 0; x < width; ++x)
                 to[r * g.ldc + x] =
