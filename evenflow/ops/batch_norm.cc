@@ -124,10 +124,10 @@ Tensor at(const Tensors& in, int i) { return i < 0 ? Tensor() : in[size_t(i)]; }
 // 1 / sqrt(variance + epsilon); 0 where that would be 1 / 0, so that a constant channel is beta.
 // The inner select keeps the gradient finite.
 Tensor inverse_deviation(const Tensor& variance, double epsilon) {
-  if (epsilon != 0) return 1 / sqrt(variance + epsilon);
-  Tensor constant = equal(variance, 0);
-  return select(constant, fill_like(variance, 0),
-                1 / sqrt(select(constant, fill_like(variance, 1), variance)));
+  Tensor v = variance + epsilon;
+  if (epsilon > 1e-30) return 1 / sqrt(v);
+  Tensor constant = equal(v, 0);
+  return select(constant, fill_like(v, 0), 1 / sqrt(select(constant, fill_like(v, 1), v)));
 }
 // The inputs gamma, beta and residual, as far as the attributes name them, and what is made of
 // them.

@@ -5,7 +5,6 @@
 // the number of threads.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 
 #include "evenflow/backends/cpu/reduce.h"
@@ -19,242 +18,36 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "evenflow/ops/batch_norm.cpu.cc"
 #include "hwy/foreach_target.h"
-#include "evenflow/backends/cpu/convert-inl.h"
+#include "evenflow/ops/batch_norm_loops-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace evenflow::cpu::HWY_NAMESPACE {
 namespace {
 
-// n elements, fewer than a vector holds; the other lanes are zero.
-template <class D, class T>
-HWY_INLINE hn::Vec<D> load_some(D d, const T* p, int64_t n) {
-  HWY_ALIGN T rest[hn::MaxLanes(D())] = {};
-  std::memcpy(rest, p, size_t(n) * sizeof(T));
-  return load(d, rest);
+template <class C>
+void inverse_deviations_of(const C* variance, int64_t channels, double n, double epsilon, C* r) {
+  const hn::ScalableTag<C> d;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const auto zero = hn::Zero(d);
+  for (int64_t j = 0; j < channels; j += lanes) {
+    const int64_t m = std::min(lanes, channels - j);
+    const auto v =
+        hn::Add(hn::Div(load_some(d, variance + j, m), hn::Set(d, C(n))), hn::Set(d, C(epsilon)));
+    const auto one = hn::Div(hn::Set(d, C(1)), hn::Sqrt(v));
+    store_some(d, hn::IfThenElse(hn::Eq(v, zero), zero, one), r + j, m);
+  }
 }
-template <class D, class T>
-HWY_INLINE void store_some(D d, hn::Vec<D> v, T* p, int64_t n) {
-  HWY_ALIGN T rest[hn::MaxLanes(D())];
-  store(d, v, rest);
-  std::memcpy(p, rest, size_t(n) * sizeof(T));
+// 1 / sqrt(variance / n + epsilon), and 0 for 1 / 0.
+void inverse_deviations(DType x, const void* variance, int64_t channels, double n, double epsilon,
+                        void* r) {
+  if (x == DType::f64)
+    inverse_deviations_of(static_cast<const double*>(variance), channels, n, epsilon,
+                          static_cast<double*>(r));
+  else
+    inverse_deviations_of(static_cast<const float*>(variance), channels, n, epsilon,
+                          static_cast<float*>(r));
 }
-
-template <class T, bool kRelu, bool kResidual>
-struct Loops {
-  using C = compute_t<T>;
-  using D = hn::ScalableTag<C>;
-  using V = hn::Vec<D>;
-
-  // Parameters of a row: by column, or the same for all of it.
-  struct Parameters {
-    const C *mean, *scale, *shift, *slope, *offset;
-    int64_t step;
-    HWY_ALIGN C splat[5][hn::MaxLanes(D())];
-
-    HWY_INLINE void of(const BatchNormPass& a, const BatchNormPiece& p, int64_t row) {
-      const C* from[] = {static_cast<const C*>(a.mean), static_cast<const C*>(a.scale),
-                         static_cast<const C*>(a.shift), static_cast<const C*>(a.slope),
-                         static_cast<const C*>(a.offset)};
-      const C** to[] = {&mean, &scale, &shift, &slope, &offset};
-      const D d;
-      step = p.runs ? 0 : 1;
-      for (int i = 0; i < 5; ++i) {
-        if (!from[i]) {
-          *to[i] = nullptr;
-        } else if (p.runs) {
-          hn::Store(hn::Set(d, from[i][(p.column + row) % p.runs]), d, splat[i]);
-          *to[i] = splat[i];
-        } else {
-          *to[i] = from[i] + p.column;
-        }
-      }
-    }
-  };
-  static HWY_INLINE V before_activation(D d, const Parameters& q, int64_t i, V centred,
-                                        V residual) {
-    V y =
-        hn::MulAdd(centred, hn::LoadU(d, q.scale + i * q.step), hn::LoadU(d, q.shift + i * q.step));
-    if constexpr (kResidual) y = hn::Add(y, residual);
-    return y;
-  }
-  static HWY_INLINE V centred(D d, const Parameters& q, int64_t i, V x) {
-    return hn::Sub(x, hn::LoadU(d, q.mean + i * q.step));
-  }
-  static HWY_INLINE V masked(D d, const Parameters& q, int64_t i, V centred, V residual, V grad) {
-    if constexpr (kRelu)
-      return hn::IfThenElseZero(hn::Gt(before_activation(d, q, i, centred, residual), hn::Zero(d)),
-                                grad);
-    return grad;
-  }
-
-  static void apply(const BatchNormPass& a, const BatchNormPiece& p) {
-    const D d;
-    const int64_t lanes = int64_t(hn::Lanes(d));
-    Parameters q;
-    if (!p.runs) q.of(a, p, 0);
-    for (int64_t r = 0; r < p.rows; ++r) {
-      if (p.runs) q.of(a, p, r);
-      const int64_t at = p.at + r * p.stride;
-      const T *x = static_cast<const T*>(a.x) + at,
-              *residual = static_cast<const T*>(a.residual) + (kResidual ? at : 0);
-      T* y = static_cast<T*>(a.out) + at;
-      auto one = [&](int64_t i, V xi, V ri) HWY_ATTR {
-        V v = before_activation(d, q, i, centred(d, q, i, xi), ri);
-        if constexpr (kRelu)
-          v = hn::IfThenElse(hn::Le(v, hn::Zero(d)), hn::Zero(d), v);  // NaN stays
-        return v;
-      };
-      int64_t i = 0;
-      for (; i + lanes <= p.width; i += lanes) {
-        V ri = hn::Zero(d);
-        if constexpr (kResidual) ri = load(d, residual + i);
-        store(d, one(i, load(d, x + i), ri), y + i);
-      }
-      if (const int64_t n = p.width - i) {
-        V ri = hn::Zero(d);
-        if constexpr (kResidual) ri = load_some(d, residual + i, n);
-        store_some(d, one(i, load_some(d, x + i, n), ri), y + i, n);
-      }
-    }
-  }
-
-  static void dx(const BatchNormPass& a, const BatchNormPiece& p) {
-    const D d;
-    const int64_t lanes = int64_t(hn::Lanes(d));
-    Parameters q;
-    if (!p.runs) q.of(a, p, 0);
-    for (int64_t r = 0; r < p.rows; ++r) {
-      if (p.runs) q.of(a, p, r);
-      const int64_t at = p.at + r * p.stride;
-      const T *x = static_cast<const T*>(a.x) + at, *g = static_cast<const T*>(a.grad) + at;
-      const T* residual = static_cast<const T*>(a.residual) + (kResidual ? at : 0);
-      T *out = static_cast<T*>(a.out) + at,
-        *residual_grad = static_cast<T*>(a.residual_grad) + (kResidual ? at : 0);
-      auto one = [&](int64_t i, V c, V gi) HWY_ATTR {
-        const V rest =
-            hn::MulAdd(c, hn::LoadU(d, q.slope + i * q.step), hn::LoadU(d, q.offset + i * q.step));
-        return hn::MulAdd(gi, hn::LoadU(d, q.scale + i * q.step), rest);
-      };
-      int64_t i = 0;
-      for (; i + lanes <= p.width; i += lanes) {
-        V ri = hn::Zero(d);
-        if constexpr (kResidual && kRelu) ri = load(d, residual + i);
-        const V c = centred(d, q, i, load(d, x + i)), gi = masked(d, q, i, c, ri, load(d, g + i));
-        store(d, one(i, c, gi), out + i);
-        if constexpr (kResidual) store(d, gi, residual_grad + i);
-      }
-      if (const int64_t n = p.width - i) {
-        V ri = hn::Zero(d);
-        if constexpr (kResidual && kRelu) ri = load_some(d, residual + i, n);
-        const V c = centred(d, q, i, load_some(d, x + i, n)),
-                gi = masked(d, q, i, c, ri, load_some(d, g + i, n));
-        store_some(d, one(i, c, gi), out + i, n);
-        if constexpr (kResidual) store_some(d, gi, residual_grad + i, n);
-      }
-    }
-  }
-
-  // sums[0][j] and sums[1][j] become the sums of column j, or of row j for runs.
-  static void sums(const BatchNormPass& a, const BatchNormPiece& p, double* sum_g, double* sum_gx) {
-    if (p.runs) return run_sums(a, p, sum_g, sum_gx);
-    const D d;
-    const int64_t lanes = int64_t(hn::Lanes(d));
-    HWY_ALIGN C acc[2][kBatchNormStrip + kBatchNormPad];
-    Parameters q;
-    q.of(a, p, 0);
-    const T *x0 = static_cast<const T*>(a.x) + p.at, *g0 = static_cast<const T*>(a.grad) + p.at;
-    const T* r0 = static_cast<const T*>(a.residual) + (kResidual ? p.at : 0);
-    std::fill(acc[0], acc[0] + p.width + lanes, C(0));
-    std::fill(acc[1], acc[1] + p.width + lanes, C(0));
-    constexpr bool kReads = kResidual && kRelu;
-    int64_t r = 0;
-    for (; r + 4 <= p.rows; r += 4) {
-      const T *x = x0 + r * p.stride, *g = g0 + r * p.stride,
-              *res = r0 + (kReads ? r * p.stride : 0);
-      const int64_t s = p.stride;
-      int64_t i = 0;
-      for (; i + lanes <= p.width; i += lanes) {
-        V ra = hn::Zero(d), rb = ra, rc = ra, rd = ra;
-        if constexpr (kReads)
-          ra = load(d, res + i), rb = load(d, res + s + i), rc = load(d, res + 2 * s + i),
-          rd = load(d, res + 3 * s + i);
-        const V ca = centred(d, q, i, load(d, x + i)), cb = centred(d, q, i, load(d, x + s + i));
-        const V cc = centred(d, q, i, load(d, x + 2 * s + i)),
-                cd = centred(d, q, i, load(d, x + 3 * s + i));
-        const V ga = masked(d, q, i, ca, ra, load(d, g + i)),
-                gb = masked(d, q, i, cb, rb, load(d, g + s + i));
-        const V gc = masked(d, q, i, cc, rc, load(d, g + 2 * s + i)),
-                gd = masked(d, q, i, cd, rd, load(d, g + 3 * s + i));
-        const V sum = hn::Add(hn::Add(ga, gb), hn::Add(gc, gd));
-        const V sum_x =
-            hn::Add(hn::MulAdd(ga, ca, hn::Mul(gb, cb)), hn::MulAdd(gc, cc, hn::Mul(gd, cd)));
-        hn::StoreU(hn::Add(hn::LoadU(d, acc[0] + i), sum), d, acc[0] + i);
-        hn::StoreU(hn::Add(hn::LoadU(d, acc[1] + i), sum_x), d, acc[1] + i);
-      }
-      if (const int64_t n = p.width - i)
-        for (int64_t k = 0; k < 4; ++k)
-          one_row(d, q, i, n, x + k * s, g + k * s, res + (kReads ? k * s : 0), acc[0], acc[1]);
-    }
-    for (; r < p.rows; ++r)
-      for (int64_t i = 0; i < p.width; i += lanes)
-        one_row(d, q, i, std::min(lanes, p.width - i), x0 + r * p.stride, g0 + r * p.stride,
-                r0 + (kReads ? r * p.stride : 0), acc[0], acc[1]);
-    for (int64_t i = 0; i < p.width; ++i)
-      sum_g[i] = double(acc[0][i]), sum_gx[i] = double(acc[1][i]);
-  }
-
- private:
-  static HWY_INLINE void one_row(D d, const Parameters& q, int64_t i, int64_t n, const T* x,
-                                 const T* g, const T* residual, C* acc, C* acc_x) {
-    V r = hn::Zero(d);
-    if constexpr (kResidual && kRelu) r = load_some(d, residual + i, n);
-    const V c = centred(d, q, i, load_some(d, x + i, n)),
-            gi = masked(d, q, i, c, r, load_some(d, g + i, n));
-    hn::StoreU(hn::Add(hn::LoadU(d, acc + i), gi), d, acc + i);
-    hn::StoreU(hn::MulAdd(gi, c, hn::LoadU(d, acc_x + i)), d, acc_x + i);
-  }
-
-  static void run_sums(const BatchNormPass& a, const BatchNormPiece& p, double* sum_g,
-                       double* sum_gx) {
-    const D d;
-    const int64_t lanes = int64_t(hn::Lanes(d));
-    constexpr bool kReads = kResidual && kRelu;
-    Parameters q;
-    for (int64_t r = 0; r < p.rows; ++r) {
-      q.of(a, p, r);
-      const int64_t at = p.at + r * p.stride;
-      const T *x = static_cast<const T*>(a.x) + at, *g = static_cast<const T*>(a.grad) + at,
-              *res = static_cast<const T*>(a.residual) + (kReads ? at : 0);
-      double total = 0, total_x = 0;
-      for (int64_t i = 0; i < p.width;) {
-        const int64_t end = std::min(p.width, i + 64 * 4 * lanes);
-        V s0 = hn::Zero(d), s1 = s0, q0 = s0, q1 = s0;
-        for (; i + 2 * lanes <= end; i += 2 * lanes) {
-          V ra = hn::Zero(d), rb = ra;
-          if constexpr (kReads) ra = load(d, res + i), rb = load(d, res + i + lanes);
-          const V ca = centred(d, q, 0, load(d, x + i)),
-                  cb = centred(d, q, 0, load(d, x + i + lanes));
-          const V ga = masked(d, q, 0, ca, ra, load(d, g + i)),
-                  gb = masked(d, q, 0, cb, rb, load(d, g + i + lanes));
-          s0 = hn::Add(s0, ga), s1 = hn::Add(s1, gb);
-          q0 = hn::MulAdd(ga, ca, q0), q1 = hn::MulAdd(gb, cb, q1);
-        }
-        for (; i < end; i += std::min(lanes, end - i)) {  // g is 0 in the lanes that are not there
-          const int64_t n = std::min(lanes, end - i);
-          V ri = hn::Zero(d);
-          if constexpr (kReads) ri = load_some(d, res + i, n);
-          const V c = centred(d, q, 0, load_some(d, x + i, n)),
-                  gi = masked(d, q, 0, c, ri, load_some(d, g + i, n));
-          s0 = hn::Add(s0, gi), q0 = hn::MulAdd(gi, c, q0);
-        }
-        total += double(hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1))));
-        total_x += double(hn::GetLane(hn::SumOfLanes(d, hn::Add(q0, q1))));
-      }
-      sum_g[r] = total, sum_gx[r] = total_x;
-    }
-  }
-};
 
 template <class T, class F>
 void with_form(const BatchNormPass& a, bool residual, F f) {
@@ -291,13 +84,15 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace evenflow::cpu {
 namespace {
+HWY_EXPORT(inverse_deviations);
 HWY_EXPORT(apply_piece);
 HWY_EXPORT(dx_piece);
 HWY_EXPORT(sums_piece);
 
 constexpr int64_t kTask = 32768;  // elements
-constexpr int64_t kLongRun =
-    32;  // channels first: from here on a channel's neighbours fill vectors by themselves
+// Channels first: runs of one channel fill vectors by themselves from kLongRun on. Shorter ones are
+// columns with parameters of their own, unless there are too few rows for that to pay.
+constexpr int64_t kLongRun = 128, kShortRun = 16, kFewRows = 8;
 
 // x, [outer, channels, inner], is either runs of `inner` elements of one channel; or a matrix whose
 // columns have parameters of their own, several rows taken as one where they are short.
@@ -311,7 +106,11 @@ struct Cut {
   int64_t pieces = 1, grain = 1;  // runs: cut where they are long
 
   Cut(const Shape& shape, int64_t o, int64_t c, int64_t i)
-      : outer(o), channels(c), inner(i), count(shape.count()), runs(i >= kLongRun) {
+      : outer(o),
+        channels(c),
+        inner(i),
+        count(shape.count()),
+        runs(i >= kLongRun || (i >= kShortRun && o < kFewRows)) {
     if (count == 0) return;
     if (runs) {
       pieces = (inner - 1) / kTask + 1;
@@ -406,7 +205,7 @@ class Bump {
   int64_t used_ = 0;
 };
 struct Memory {
-  char* parameters[5];  // f32 or f64
+  char *parameters[5], *inverse;  // f32 or f64
   Stats* stats;
   double *part_g, *part_gx, *sum_g, *sum_gx;
   int64_t bytes;
@@ -414,6 +213,7 @@ struct Memory {
     Bump b(memory);
     for (char*& p : parameters)
       p = b.take<char>((c.parameters() + kBatchNormPad) * (x == DType::f64 ? 8 : 4));
+    inverse = b.take<char>((c.channels + kBatchNormPad) * (x == DType::f64 ? 8 : 4));
     stats = b.take<Stats>(!forward ? 0 : c.runs ? c.outer * c.channels : c.channels * c.inner);
     part_g = b.take<double>(backward ? c.partials() : 0),
     part_gx = b.take<double>(backward ? c.partials() : 0);
@@ -432,15 +232,6 @@ void spread(const Cut& c, C* p) {
     for (int64_t j = c.channels; j--;) std::fill(p + j * c.inner, p + (j + 1) * c.inner, C(p[j]));
   const int64_t period = c.channels * c.inner;
   for (int64_t j = period; j < c.width; ++j) p[j] = p[j - period];
-}
-
-// How a channel's numbers become parameters, in f64, rounded once. Forward and backward must agree
-// to the bit: the ReLU's mask is computed anew. Type C is that of the statistics, to which a
-// variance M2 / n is rounded when it is handed on.
-template <class C>
-double inverse_deviation(const void* variance, int64_t channel, double n, double epsilon) {
-  const double v = double(C(double(static_cast<const C*>(variance)[channel]) / n));
-  return epsilon == 0 && v == 0 ? 0 : 1 / std::sqrt(v + epsilon);
 }
 
 struct Operands {
@@ -484,34 +275,34 @@ void write_statistics(const Cut& c, const View& x, const Stats* s, int64_t n, co
   });
 }
 
-// y from mean and variance, which may be M2 to be divided by n.
+// The parameters of y. `variance` divided by n is the variance. Forward and backward make them
+// alike to the bit: the ReLU's mask is computed anew.
+template <class C>
+BatchNormPass prepare(const Cut& c, const View& x, const BatchNormAttrs& a, const Operands& o,
+                      const Memory& m, const void* mean, const void* variance, double n) {
+  BatchNormPass p{};
+  p.dtype = x.dtype(), p.relu = a.activation == "relu", p.x = x.data;
+  if (o.residual) p.residual = o.residual->data;
+  C* r = reinterpret_cast<C*>(m.inverse);
+  HWY_DYNAMIC_DISPATCH(inverse_deviations)(x.dtype(), variance, c.channels, n, a.epsilon, r);
+  C *means = reinterpret_cast<C*>(m.parameters[0]), *scale = reinterpret_cast<C*>(m.parameters[1]),
+    *shift = reinterpret_cast<C*>(m.parameters[2]);
+  const C *gamma = o.gamma ? o.gamma->as<C>() : nullptr, *beta = o.beta ? o.beta->as<C>() : nullptr;
+  std::copy_n(static_cast<const C*>(mean), c.channels, means);
+  for (int64_t j = 0; j < c.channels; ++j) {
+    scale[j] = gamma ? r[j] * gamma[j] : r[j];
+    shift[j] = beta ? beta[j] : C(0);
+  }
+  spread(c, means), spread(c, scale), spread(c, shift);
+  p.mean = means, p.scale = scale, p.shift = shift;
+  return p;
+}
 void normalise(const Cut& c, const Call& call, const BatchNormAttrs& a, const Operands& o,
-               const Memory& m, const void* mean_in, const void* variance_in, double n) {
-  const View &x = call.in[0], &y = call.out[0];
+               const Memory& m, const void* mean, const void* variance, double n) {
   if (c.count == 0) return;
-  with_statistics_type(x.dtype(), [&](auto zero) {
-    using C = decltype(zero);
-    C *mean = reinterpret_cast<C*>(m.parameters[0]), *scale = reinterpret_cast<C*>(m.parameters[1]),
-      *shift = reinterpret_cast<C*>(m.parameters[2]);
-    for (int64_t j = 0; j < c.channels; ++j) {
-      mean[j] = static_cast<const C*>(mean_in)[j];
-      scale[j] = C(inverse_deviation<C>(variance_in, j, n, a.epsilon) *
-                   (o.gamma ? double(o.gamma->as<C>()[j]) : 1));
-      shift[j] = o.beta ? o.beta->as<C>()[j] : C(0);
-    }
-    spread(c, mean), spread(c, scale), spread(c, shift);
-    const BatchNormPass pass{x.dtype(),
-                             a.activation == "relu",
-                             x.data,
-                             nullptr,
-                             o.residual ? o.residual->data : nullptr,
-                             y.data,
-                             nullptr,
-                             mean,
-                             scale,
-                             shift,
-                             nullptr,
-                             nullptr};
+  with_statistics_type(call.in[0].dtype(), [&](auto zero) {
+    BatchNormPass pass = prepare<decltype(zero)>(c, call.in[0], a, o, m, mean, variance, n);
+    pass.out = call.out[0].data;
     const auto f = HWY_DYNAMIC_DISPATCH(apply_piece);
     c.each(true, [&](const BatchNormPiece& p, int64_t) { f(pass, p); });
   });
@@ -529,28 +320,9 @@ struct Backward {
 
   template <class C>
   BatchNormPass pass() const {
-    C *means = reinterpret_cast<C*>(m.parameters[0]),
-      *scale = reinterpret_cast<C*>(m.parameters[1]),
-      *shift = reinterpret_cast<C*>(m.parameters[2]);
-    for (int64_t j = 0; j < c.channels; ++j) {
-      means[j] = static_cast<const C*>(mean)[j];
-      scale[j] = C(inverse_deviation<C>(variance, j, n, a.epsilon) *
-                   (o.gamma ? double(o.gamma->as<C>()[j]) : 1));
-      shift[j] = o.beta ? o.beta->as<C>()[j] : C(0);
-    }
-    spread(c, means), spread(c, scale), spread(c, shift);
-    return {x.dtype(),
-            a.activation == "relu",
-            x.data,
-            grad.data,
-            o.residual ? o.residual->data : nullptr,
-            nullptr,
-            nullptr,
-            means,
-            scale,
-            shift,
-            nullptr,
-            nullptr};
+    BatchNormPass p = prepare<C>(c, x, a, o, m, mean, variance, n);
+    p.grad = grad.data;
+    return p;
   }
   void sums(const BatchNormPass& p) const {
     const auto f = HWY_DYNAMIC_DISPATCH(sums_piece);
@@ -564,11 +336,12 @@ struct Backward {
           const View* residual_grad, bool backwards) const {
     C *slope = reinterpret_cast<C*>(m.parameters[3]),
       *offset = reinterpret_cast<C*>(m.parameters[4]);
+    const C *r = reinterpret_cast<C*>(m.inverse), *gamma = o.gamma ? o.gamma->as<C>() : nullptr;
+    const double share = 1 / count;
     for (int64_t j = 0; j < c.channels; ++j) {
-      const double r = inverse_deviation<C>(variance, j, n, a.epsilon),
-                   s = r * (o.gamma ? double(o.gamma->as<C>()[j]) : 1);
-      slope[j] = C(-s * r * r * double(sum_gx[j]) / count),
-      offset[j] = C(-s * double(sum_g[j]) / count);
+      const double s = double(gamma ? r[j] * gamma[j] : r[j]) * share;
+      slope[j] = C(-s * double(r[j]) * double(r[j]) * double(sum_gx[j]));
+      offset[j] = C(-s * double(sum_g[j]));
     }
     spread(c, slope), spread(c, offset);
     p.slope = slope, p.offset = offset, p.out = out.data;
@@ -692,12 +465,9 @@ KERNEL(batch_norm_grad, BatchNormAttrs, two_passes) {
                     b.dx<C>(pass, m.sum_g, m.sum_gx, n, c.out[0],
                             o.residual ? &c.out[next] : nullptr, true);
                   }
+                  const C* r = reinterpret_cast<const C*>(m.inverse);
                   for (int64_t j = 0; j < cut.channels; ++j) {
-                    if (dgamma)
-                      dgamma->as<C>()[j] =
-                          cut.count
-                              ? C(m.sum_gx[j] * inverse_deviation<C>(c.in[4].data, j, n, a.epsilon))
-                              : C(0);
+                    if (dgamma) dgamma->as<C>()[j] = cut.count ? C(m.sum_gx[j] * r[j]) : C(0);
                     if (dbeta) dbeta->as<C>()[j] = cut.count ? C(m.sum_g[j]) : C(0);
                   }
                 });
