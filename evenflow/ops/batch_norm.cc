@@ -5,7 +5,6 @@
 
 #include <cmath>
 
-#include "evenflow/core/statistics.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/activations.h"
 #include "evenflow/ops/batch_norm_rules.h"
@@ -16,87 +15,8 @@
 
 namespace evenflow {
 
-// ---- shapes
-// ---------------------------------------------------------------------------------------------------------------------
-ChannelLayout channel_layout(const Sig& x, const std::vector<int64_t>& axis) {
-  const Shape& s = x.shape;
-  if (s.rank() < 1) fail({"x is ", str(x), ", expected rank 1 or more"});
-  if (axis.empty() || axis.size() > size_t(s.rank()))
-    fail({"axis has ", axis.size(), " axes, expected 1 to ", s.rank(), " for x ", str(x)});
-  ChannelLayout r;
-  r.kept.assign(size_t(s.rank()), false);
-  for (int64_t a : axis) {
-    if (a < -s.rank() || a >= s.rank())
-      fail({"axis holds ", a, ", expected ", -s.rank(), "..", s.rank() - 1, " for x ", str(x)});
-    const size_t d = size_t(s.resolve(int(a)));
-    if (r.kept[d]) fail({"axis holds ", a, " twice"});
-    r.kept[d] = true;
-  }
-  std::vector<int64_t> kept, wide;
-  for (int i = 0; i < s.rank(); ++i) {
-    if (r.kept[size_t(i)]) kept.push_back(s[i]);
-    wide.push_back(r.kept[size_t(i)] ? s[i] : 1);
-  }
-  r.channels = Shape(kept), r.wide = Shape(wide);
-  int state = 0;  // x as [outer, channels, inner] when the kept axes are neighbours
-  for (int i = 0; i < s.rank(); ++i) {
-    if (s[i] == 1) continue;
-    if (r.kept[size_t(i)]) {
-      if (state == 2) r.blocked = false;
-      state = 1;
-    } else if (state == 0)
-      r.outer *= s[i];
-    else
-      state = 2, r.inner *= s[i];
-  }
-  r.n = r.channels.count() ? s.count() / r.channels.count() : 0;
-  return r;
-}
-DType statistics_dtype(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
-void check_epsilon(double e) {
-  if (!(e >= 0) || !std::isfinite(e))
-    fail({"epsilon is ", e, ", expected a finite number, at least 0"});
-}
-void check_channels(const Sig& found, std::string_view name, const Sig& x, const ChannelLayout& c) {
-  const Sig want{statistics_dtype(x.dtype), c.channels};
-  if (found != want)
-    fail({name, " is ", str(found), ", expected ", str(want), " (channels of x ", str(x), ")"});
-}
-
 namespace {
 Types any_float(char letter = 0) { return floating.as(letter); }
-// [channels...] as [1, c, 1, ...] against x: by axes, so that a trace serves any batch.
-Tensor along(const Tensor& channels, const Tensor& x, const std::vector<int64_t>& axis) {
-  const ChannelLayout c = channel_layout(x.sig(), axis);
-  Tensor t = channels;
-  bool trailing = true;  // kept axes that are the last ones need no further axes
-  for (int i = x.rank() - c.channels.rank(); i < x.rank(); ++i) trailing &= bool(c.kept[size_t(i)]);
-  if (!trailing)
-    for (int i = 0; i < x.rank(); ++i)
-      if (!c.kept[size_t(i)]) t = expand_dims(t, i);
-  return t;
-}
-std::vector<int64_t> merged_axes(const Tensor& x, const std::vector<int64_t>& axis) {
-  const ChannelLayout c = channel_layout(x.sig(), axis);
-  std::vector<int64_t> r;
-  for (int i = 0; i < x.rank(); ++i)
-    if (!c.kept[size_t(i)]) r.push_back(i);
-  return r;
-}
-Tensor channel_sum(const Tensor& x, const std::vector<int64_t>& axis) {
-  const auto merged = merged_axes(x, axis);
-  return merged.empty() ? x : reduce_sum(x, merged);
-}
-Tensor wide_type(const Tensor& x) { return cast(x, statistics_dtype(x.dtype())); }
-// a / n where n = 0 gives 0.
-Tensor over_n(const Tensor& a, const Tensor& n) { return a / maximum(cast(n, a.dtype()), 1); }
-Tensor plus(const Tensor& a, const Tensor& b) { return !a ? b : !b ? a : a + b; }
-template <class A>
-Sigs statistics_sigs(const Sig& x, const std::vector<int64_t>& axis) {
-  const ChannelLayout c = channel_layout(x, axis);
-  const Sig s{statistics_dtype(x.dtype), c.channels};
-  return {{DType::f32, {}}, s, s};
-}
 // Where gamma, beta and the residual are among the inputs; -1: absent.
 struct Places {
   int gamma = -1, beta = -1, residual = -1, count;
@@ -169,156 +89,7 @@ void BatchNormAttrs::add(std::vector<In>& in, const Tensor& gamma, const Tensor&
   scale = bool(gamma), center = bool(beta), residual = bool(other);
 }
 
-Tensor Statistics::variance() const { return over_n(m2, n); }
-
-// ---- statistics
-// -------------------------------------------------------------------------------------------------------------
-OP(batch_norm_statistics, AxisSetAttrs) {
-  return {
-      .summary = "Count, mean and sum of squared deviations of each channel",
-      .doc =
-          "Merged from blocks by Chan's formula in f64, in a fixed order; never E[x^2] - E[x]^2.",
-      .inputs = {{"x", floating, "[..., channels, ...]"}},
-      .outputs = {{"n", "f32 []: elements merged"},
-                  {"mean", "[channels...]"},
-                  {"m2", "[channels...]"}},
-      .shape = [](std::span<const Sig> in, const AxisSetAttrs& a) -> Sigs {
-        return statistics_sigs<AxisSetAttrs>(in[0], a.axis);
-      },
-      .reference = [](const Tensors& in, const AxisSetAttrs& a) -> Tensors {
-        Tensor x = wide_type(in[0]), sum = channel_sum(x, a.axis), n = count_like(x, sum),
-               mean = over_n(sum, n);
-        return {n, mean, channel_sum(square(x - along(mean, x, a.axis)), a.axis)};
-      },
-      // d mean / dx = 1 / n, d M2 / dx = 2 (x - mean).
-      .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g,
-                     const AxisSetAttrs& a) -> Tensors {
-        Tensor x = wide_type(in[0]), dx;
-        if (g[1]) dx = expand_like(along(over_n(g[1], out[0]), x, a.axis), x);
-        if (g[2]) dx = plus(dx, 2 * (x - along(out[1], x, a.axis)) * along(g[2], x, a.axis));
-        return {dx ? cast(dx, in[0].dtype()) : Tensor()};
-      },
-      .traits = {.keeps_float32 = true},
-      .cases = {{"dense", {{33, 10}}},
-                {"image", {{2, 3, 4, 5}}},
-                {"nchw", {{2, 5, 3, 4}}, {{1}}},
-                {"two_axes", {{4, 3, 5}}, {{0, 2}}},
-                {"vector", {{7}}},
-                {"one", {{1, 6}}},
-                {"large_mean", {normal({64, 8}, 1e4, 1).of(DType::f32)}, {}, {.no_gradient = true}},
-                {"odd", {{65, 1}}},
-                {"empty", {{0, 3}}},
-                {"no_channels", {{3, 0}}},
-                {"bench", {{32, 56, 56, 64}}, {}, {.bench = true}},
-                {"axis", {{3, 4}}, {{2}}, {.fails = "expected -2..1"}},
-                {"scalar", {{}}, {}, {.fails = "rank 1 or more"}}}};
-}
-Statistics batch_norm_statistics(In x, std::vector<int64_t> axis) {
-  Tensors r = call(batch_norm_statistics_op(), {x}, AxisSetAttrs{std::move(axis)});
-  return {r[0], r[1], r[2]};
-}
-
-OP(merge_statistics, NoAttrs) {
-  return {
-      .summary = "Statistics of two parts together",
-      .doc =
-          "n = n_a + n_b, d = mean_b - mean_a, mean = mean_a + d n_b / n, M2 = M2_a + M2_b + d^2 "
-          "n_a n_b / n.",
-      .inputs = {{"n_a", f32_only, "[]"},
-                 {"mean_a", only(DType::f32, 'S') | only(DType::f64), "[channels...]"},
-                 {"m2_a", only(DType::f32, 'S') | only(DType::f64), "[channels...]"},
-                 {"n_b", f32_only, "[]"},
-                 {"mean_b", only(DType::f32, 'S') | only(DType::f64), "[channels...]"},
-                 {"m2_b", only(DType::f32, 'S') | only(DType::f64), "[channels...]"}},
-      .outputs = {{"n", "[]"}, {"mean", "[channels...]"}, {"m2", "[channels...]"}},
-      .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
-        constexpr std::string_view names[] = {"n_a", "mean_a", "m2_a", "n_b", "mean_b", "m2_b"};
-        for (size_t i : {0, 3})
-          if (in[i].shape.rank()) fail({names[i], " is ", str(in[i]), ", expected f32[]"});
-        for (size_t i : {2, 4, 5})
-          if (in[i].shape != in[1].shape)
-            fail({names[i], " is ", str(in[i]), ", expected ", str(in[1]), " (mean_a)"});
-        return {in[0], in[1], in[1]};
-      },
-      .reference = [](const Tensors& in, const NoAttrs&) -> Tensors {
-        Tensor na = cast(in[0], in[1].dtype()), nb = cast(in[3], in[1].dtype()), n = na + nb,
-               safe = maximum(n, 1), d = in[4] - in[1];
-        Tensor mean = in[1] + d * (nb / safe), m2 = in[2] + in[5] + square(d) * (na * nb / safe);
-        Tensor none_a = equal(na, 0), none_b = equal(nb, 0);
-        return {in[0] + in[3], select(none_a, in[4], select(none_b, in[1], mean)),
-                select(none_a, in[5], select(none_b, in[2], m2))};
-      },
-      .traits = {.keeps_float32 = true},
-      .cases =
-          {{"parts",
-            {values({}, {3}), {4}, uniform({4}, 1, 2), values({}, {5}), {4}, uniform({4}, 1, 2)},
-            {},
-            {.no_gradient = true}},
-           {"none",
-            {values({}, {0}), {4}, uniform({4}, 1, 2), values({}, {5}), {4}, uniform({4}, 1, 2)},
-            {},
-            {.no_gradient = true}},
-           {"shape",
-            {values({}, {3}), {4}, {4}, values({}, {5}), {5}, {5}},
-            {},
-            {.fails = "expected"}}}};
-}
-Statistics merge_statistics(const Statistics& a, const Statistics& b) {
-  Tensors r = call(merge_statistics_op(), {a.n, a.mean, a.m2, b.n, b.mean, b.m2});
-  return {r[0], r[1], r[2]};
-}
-
-OP(merge_stacked_statistics, NoAttrs) {
-  return {
-      .summary = "Statistics of many parts together",
-      .doc =
-          "In the order of the parts, in f64, by Chan's formula. A part with n = 0 changes no bit.",
-      .inputs = {{"n", f32_only, "[parts]"},
-                 {"mean", only(DType::f32, 'S') | only(DType::f64), "[parts, channels...]"},
-                 {"m2", only(DType::f32, 'S') | only(DType::f64), "[parts, channels...]"}},
-      .outputs = {{"n", "f32 []"}, {"mean", "[channels...]"}, {"m2", "[channels...]"}},
-      .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
-        if (in[0].shape.rank() != 1) fail({"n is ", str(in[0]), ", expected f32[parts]"});
-        if (in[1].shape.rank() < 1 || in[1].shape[0] != in[0].shape[0])
-          fail({"mean is ", str(in[1]), ", expected [parts, channels...], parts being those of n ",
-                str(in[0])});
-        if (in[2].shape != in[1].shape)
-          fail({"m2 is ", str(in[2]), ", expected ", str(in[1]), " (mean)"});
-        const Sig s{in[1].dtype, Shape(in[1].shape.dims().subspan(1))};
-        return {{DType::f32, {}}, s, s};
-      },
-      // The mean of the parts, then once more about it, for what the first sum lost.
-      .reference = [](const Tensors& in, const NoAttrs&) -> Tensors {
-        Tensor n = reduce_sum(in[0]), w = cast(in[0], in[1].dtype());
-        for (int i = 1; i < in[1].rank(); ++i) w = expand_dims(w, i);
-        Tensor safe = maximum(cast(n, in[1].dtype()), 1),
-               centre = reduce_sum(in[1] * (w / safe), {0});
-        Tensor mean = centre + reduce_sum((in[1] - centre) * (w / safe), {0});
-        Tensor m2 = reduce_sum(in[2], {0}) + reduce_sum(w * square(in[1] - mean), {0});
-        return {n, mean, m2};
-      },
-      .traits = {.keeps_float32 = true},
-      .cases = {{"parts",
-                 {values({3}, {3, 5, 2}), {3, 4}, uniform({3, 4}, 1, 2)},
-                 {},
-                 {.no_gradient = true}},
-                {"with_none",
-                 {values({3}, {3, 0, 2}),
-                  {3, 2, 2},
-                  values({3, 2, 2}, {1, 2, 3, 4, 0, 0, 0, 0, 5, 6, 7, 8})},
-                 {},
-                 {.no_gradient = true}},
-                {"no_parts", {{0}, {0, 4}, {0, 4}}, {}, {.no_gradient = true}},
-                {"n", {{2}, {3, 4}, {3, 4}}, {}, {.fails = "mean is"}},
-                {"m2", {{3}, {3, 4}, {3, 5}}, {}, {.fails = "m2 is"}}}};
-}
-Statistics merge_stacked_statistics(const Statistics& parts) {
-  Tensors r = call(merge_stacked_statistics_op(), {parts.n, parts.mean, parts.m2});
-  return {r[0], r[1], r[2]};
-}
-
 // ---- normalise
-// ---------------------------------------------------------------------------------------------------------------
 OP(batch_normalize, BatchNormAttrs) {
   return {
       .summary = "gamma (x - mean) / sqrt(variance + epsilon) + beta with given statistics",
@@ -394,7 +165,6 @@ Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Te
 }
 
 // ---- fused: training
-// ------------------------------------------------------------------------------------------------------------
 OP(batch_norm, BatchNormAttrs) {
   return {.summary =
               "Normalises each channel over the batch, then scales and shifts it; also the "
@@ -410,7 +180,7 @@ OP(batch_norm, BatchNormAttrs) {
                       {"m2", "[channels...]"}},
           .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
             check_batch_norm(in, a, 1, channel_layout(in[0], a.axis));
-            Sigs s = statistics_sigs<BatchNormAttrs>(in[0], a.axis);
+            Sigs s = statistics_sigs(in[0], a.axis);
             return {in[0], s[0], s[1], s[2]};
           },
           .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
@@ -697,20 +467,6 @@ BatchNormDx batch_norm_dx(In x, In grad, In n, In mean, In variance, const Backw
   a.add(in, gamma, beta, residual, x.where);
   Tensors r = call(batch_norm_dx_op(), in, a);
   return {r[0], residual ? r[1] : Tensor()};
-}
-
-// ---- moving averages
-// ------------------------------------------------------------------------------------------------------------
-Tensor moving_average(In moving_in, In value, In n, In count, double momentum, bool debiased) {
-  if (!(momentum >= 0 && momentum <= 1))
-    fail({"moving_average: momentum is ", momentum, ", expected between 0 and 1"});
-  Tensor moving = moving_in.as(), rate = full({}, 1 - momentum, DType::f64);
-  if (debiased) {  // in f64: 1 - momentum^count loses six digits of an f32 at momentum 0.999
-    Tensor c = cast(count.as(), DType::f64);
-    rate = momentum == 1 ? 1 / c : (1 - momentum) / (1 - power(full({}, momentum, DType::f64), c));
-  }
-  Tensor next = moving + (value - moving) * cast(rate, moving.dtype());
-  return select(greater(n, 0), next, moving);
 }
 
 }  // namespace evenflow

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shapes of batch normalisation, for its declarations and kernels.
+// Shapes and compositions of batch normalisation, for its declarations and kernels.
 #pragma once
 #include <string_view>
 #include <vector>
 
-#include "evenflow/core/shape.h"
+#include "evenflow/graph/tensor.h"
 
 namespace evenflow {
 
@@ -30,5 +30,18 @@ void check_epsilon(double epsilon);
 /// The CVE-2021-29583 class: every per-channel input has exactly one element a channel.
 void check_channels(const Sig& found, std::string_view name, const Sig& x,
                     const ChannelLayout& layout);
+
+/// Of n, mean and M2.
+Sigs statistics_sigs(const Sig& x, const std::vector<int64_t>& axis);
+
+/// [channels...] as [1, c, 1, ...] against x: by axes, so that a trace serves any batch.
+Tensor along(const Tensor& channels, const Tensor& x, const std::vector<int64_t>& axis);
+Tensor channel_sum(const Tensor& x, const std::vector<int64_t>& axis);
+/// In the type of the statistics.
+Tensor wide_type(const Tensor& x);
+/// a / n, 0 for n = 0.
+Tensor over_n(const Tensor& a, const Tensor& n);
+/// The sum, where empty tensors are 0.
+Tensor plus(const Tensor& a, const Tensor& b);
 
 }  // namespace evenflow

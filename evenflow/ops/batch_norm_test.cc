@@ -148,12 +148,14 @@ TEST(BatchNorm, FusedOfPyTorchAndTensorFlow) {
                  beta = watch(read(c["beta"]));
     BatchNormResult r = batch_norm(x, gamma, beta, {.epsilon = c["epsilon"], .axis = axis_of(c)});
     Tensors g = gradient({r.y}, {read(c["dy"])}, {x, gamma, beta});
-    EXPECT_EQ(same(r.y, read(c["y"])), "");
-    EXPECT_EQ(same(r.statistics.mean, read(c["mean"])), "");
-    EXPECT_EQ(same(r.statistics.variance(), read(c["variance"])), "");
-    EXPECT_EQ(same(g[0], read(c["dx"])), "");
-    EXPECT_EQ(same(g[1], read(c["dgamma"])), "");
-    EXPECT_EQ(same(g[2], read(c["dbeta"])), "");
+    // A mean of 1000 costs the peers, and us, three digits of f32.
+    const double t = largest(x) < 100 ? 2e-5 : 5e-4;
+    EXPECT_EQ(same(r.y, read(c["y"]), t, t), "");
+    EXPECT_EQ(same(r.statistics.mean, read(c["mean"]), t, t), "");
+    EXPECT_EQ(same(r.statistics.variance(), read(c["variance"]), t, t), "");
+    EXPECT_EQ(same(g[0], read(c["dx"]), t, t), "");
+    EXPECT_EQ(same(g[1], read(c["dgamma"]), t, t), "");
+    EXPECT_EQ(same(g[2], read(c["dbeta"]), t, t), "");
     ++compared;
   }
   EXPECT_EQ(compared, 5);
