@@ -21,7 +21,7 @@
 
 #ifndef EVENFLOW_UNROLL
 #if defined(__GNUC__) && !defined(__clang__)
-#define EVENFLOW_UNROLL _Pragma("GCC unroll 8")
+#define EVENFLOW_UNROLL _Pragma("GCC unroll 16")
 #else
 #define EVENFLOW_UNROLL
 #endif
@@ -46,13 +46,15 @@ constexpr int kVectors = 4;  // 24 accumulators of 32 registers
 constexpr int kVectors = 2;  // 12 of 16
 #endif
 constexpr int64_t kDepth = 128;  // of a panel: 32 KiB with 16 lanes
+// Of a panel with fewer vectors: as many accumulators, or the sums would wait for one another.
+constexpr int full_rows(int vectors) { return std::min(12, kRows * kVectors / vectors); }
 
 template <class T>
 int64_t panel_width() {
   return kVectors * int64_t(hn::Lanes(hn::ScalableTag<T>()));
 }
 
-// C[0..kM)[panel] (+)= A[kM][k] B[k][panel]
+// C[0..kM)[kV vectors] (+)= A[kM][k] B[k][kV vectors]
 template <int kM, int kV, class T>
 void micro(int64_t k, const T* a, int64_t a_row, int64_t a_k, const T* b, int64_t b_k, T* c,
            int64_t ldc, bool add) {
@@ -88,18 +90,22 @@ void micro(int64_t k, const T* a, int64_t a_row, int64_t a_k, const T* b, int64_
 
 template <class T>
 using Micro = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, bool);
-template <int kV, class T>
-constexpr Micro<T> kMicro[kRows + 1] = {nullptr,         micro<1, kV, T>, micro<2, kV, T>,
-                                        micro<3, kV, T>, micro<4, kV, T>, micro<5, kV, T>,
-                                        micro<6, kV, T>};
-// Narrow panels take fewer vectors.
 template <class T>
-const Micro<T>* micro_of(int64_t width) {
-  const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<T>()));
-  if (width <= lanes) return kMicro<1, T>;
-  if (width <= 2 * lanes) return kMicro<2, T>;
-  return kMicro<kVectors, T>;
+struct Micros {
+  Micro<T> full, rows[kRows + 1];
+};
+template <int kV, class T>
+constexpr Micros<T> micros() {
+  return {micro<full_rows(kV), kV, T>,
+          {nullptr, micro<1, kV, T>, micro<2, kV, T>, micro<3, kV, T>, micro<4, kV, T>,
+           micro<5, kV, T>, micro<6, kV, T>}};
 }
+template <class T>
+constexpr Micros<T> kMicros[] = {micros<1, T>(), micros<2, T>(),
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_NEON
+                                 micros<3, T>(), micros<4, T>()
+#endif
+};
 
 // Rows of the transposed B are columns here: four by four through registers.
 template <class T>
@@ -146,7 +152,9 @@ void pack_plain(const T* b, int64_t ldb, int64_t k, int64_t width, int64_t panel
 // One product of the batch.
 template <class T>
 void one(const Gemm& g, const T* a, const T* b, T* c) {
+  const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<T>()));
   const int64_t panel = panel_width<T>(), panels = (g.n + panel - 1) / panel;
+  auto vectors_of = [&](int64_t width) { return (width + lanes - 1) / lanes; };
   const int64_t a_row = g.trans_a ? 1 : g.lda, a_k = g.trans_a ? g.lda : 1;
   // Whole panels of a plain B are read where they lie, unless there are rows enough to make up for
   // packing them (rows a power of two apart fall on the same lines of the cache).
@@ -162,9 +170,9 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
         const int64_t column = (packed_from + j) * panel, width = std::min(panel, g.n - column);
         T* to = packed + j * panel * g.k;
         if (g.trans_b)
-          pack_transposed(b + column * g.ldb, g.ldb, g.k, width, panel, to);
+          pack_transposed(b + column * g.ldb, g.ldb, g.k, width, vectors_of(width) * lanes, to);
         else
-          pack_plain(b + column, g.ldb, g.k, width, panel, to);
+          pack_plain(b + column, g.ldb, g.k, width, vectors_of(width) * lanes, to);
       }
     });
   }
@@ -189,26 +197,27 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
         const bool add = g.accumulate || p > 0;
         for (int64_t j = j0; j < j1; ++j) {
           const int64_t column = j * panel, width = std::min(panel, g.n - column);
-          const Micro<T>* kernels = micro_of<T>(width);
-          const bool whole =
-              width == panel || width * kVectors == panel || width * kVectors == 2 * panel;
+          const int64_t vectors = vectors_of(width), wide = vectors * lanes;
+          const Micros<T>& micros = kMicros<T>[vectors - 1];
+          const int64_t full = full_rows(int(vectors));
           const bool here = j < packed_from;
           const T* right =
-              here ? b + p * g.ldb + column : packed + (j - packed_from) * panel * g.k + p * panel;
-          const int64_t b_k = here ? g.ldb : panel;
-          for (int64_t i = i0; i < i1; i += kRows) {
-            const int64_t rows = std::min<int64_t>(kRows, i1 - i);
+              here ? b + p * g.ldb + column : packed + (j - packed_from) * panel * g.k + p * wide;
+          const int64_t b_k = here ? g.ldb : wide;
+          for (int64_t i = i0, rows; i < i1; i += rows) {
+            rows = i1 - i >= full ? full : std::min<int64_t>(kRows, i1 - i);
+            const Micro<T> f = rows == full ? micros.full : micros.rows[rows];
             const T* left = a + i * a_row + p * a_k;
             T* to = c + i * g.ldc + column;
-            if (whole) {
-              kernels[rows](depth, left, a_row, a_k, right, b_k, to, g.ldc, add);
+            if (width == wide) {
+              f(depth, left, a_row, a_k, right, b_k, to, g.ldc, add);
               continue;
             }
-            kernels[rows](depth, left, a_row, a_k, right, b_k, rest, panel, false);
+            f(depth, left, a_row, a_k, right, b_k, rest, wide, false);
             for (int64_t r = 0; r < rows; ++r)
               for (int64_t x = 0; x < width; ++x)
                 to[r * g.ldc + x] =
-                    add ? to[r * g.ldc + x] + rest[r * panel + x] : rest[r * panel + x];
+                    add ? to[r * g.ldc + x] + rest[r * wide + x] : rest[r * wide + x];
           }
         }
       }
