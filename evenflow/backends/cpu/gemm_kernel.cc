@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "evenflow/backends/cpu/gemm.h"
+#include "evenflow/backends/cpu/unroll.h"
 #include "evenflow/core/buffer.h"
 #include "evenflow/core/parallel.h"
 
@@ -19,12 +20,8 @@
 #include "hwy/highway.h"
 // clang-format on
 
-#ifndef EVENFLOW_UNROLL
-#if defined(__GNUC__) && !defined(__clang__)
-#define EVENFLOW_UNROLL _Pragma("GCC unroll 16")
-#else
-#define EVENFLOW_UNROLL
-#endif
+#ifndef EVENFLOW_BACKENDS_CPU_GEMM_KERNEL_ONCE
+#define EVENFLOW_BACKENDS_CPU_GEMM_KERNEL_ONCE
 // Memory of the calling thread for packed panels; kept.
 namespace evenflow::cpu {
 inline void* pack_memory(int64_t bytes) {
