@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "evenflow/core/log.h"
+#include "evenflow/graph/pass.h"
 #include "evenflow/graph/picture.h"
 #include "evenflow/graph/program.h"
 
@@ -55,6 +56,7 @@ struct Function::Impl {
     Sigs sigs;
     Program run, apply;
     bool has_apply = false, shape_seen = false;
+    Passes passes = Passes::none;
     std::vector<VarPtr> accumulators;
     std::vector<std::pair<std::shared_ptr<std::atomic<int64_t>>, int64_t>> settings;
     uint64_t used = 0;
@@ -74,8 +76,16 @@ struct Function::Impl {
   std::shared_ptr<Traced> find(const Sigs& sigs, const Body& body);
   std::shared_ptr<Traced> respecialised(const Traced& from, const Sigs& sigs) const;
   std::shared_ptr<Traced> traced(const Sigs& sigs, const Body& body) const;
+  void plan(Program& p, Passes passes, const std::string& title) const;
+  Passes passes() const { return options.use_reference ? Passes::none : options.passes.value_or(default_passes()); }
   bool run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs, Transaction* join);
 };
+
+void Function::Impl::plan(Program& p, Passes passes, const std::string& title) const {
+  const Graph optimised = optimise(p.graph, passes);
+  p.plan = std::make_shared<Plan>(optimised, p.roles, options.use_reference);
+  picture_plan(title, p.graph, *p.plan);
+}
 
 Function::Function(CompileOptions o, Where w) : impl_(new Impl) { impl_->options = o, impl_->where = w; }
 Function::~Function() = default;
@@ -106,8 +116,7 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::respecialised(const Trac
     for (size_t i = 0; i < p->targets.size(); ++i)
       if (!(p->graph.values[size_t(p->graph.results[p->outputs + p->predicates + i])] == p->targets[i]->sig))
         fail({"variable \"", p->targets[i]->name, "\" would change its shape"});
-    p->plan = std::make_shared<Plan>(p->graph, p->roles, options.use_reference);
-    picture_plan("compiled at " + str(where) + ", again for " + describe(sigs), p->graph, *p->plan);
+    plan(*p, n->passes = passes(), "compiled at " + str(where) + ", again for " + describe(sigs));
   }
   return n;
 }
@@ -142,7 +151,7 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::traced(const Sigs& sigs,
 std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, const Body& body) {
   std::lock_guard l(mutex);
   for (auto& t : cache)
-    if (t->sigs == sigs && t->settings_hold()) {
+    if (t->sigs == sigs && t->passes == passes() && t->settings_hold()) {
       t->used = ++clock;
       return last = t;
     }
@@ -184,8 +193,7 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
     t = traced(sigs, body);
     for (Program* p : {&t->run, &t->apply}) {
       if (p == &t->apply && !t->has_apply) continue;
-      p->plan = std::make_shared<Plan>(p->graph, p->roles, options.use_reference);
-      picture_plan("compiled at " + str(where) + " for " + describe(sigs) + (p == &t->apply ? ", applying the step" : ""), p->graph, *p->plan);
+      plan(*p, t->passes = passes(), "compiled at " + str(where) + " for " + describe(sigs) + (p == &t->apply ? ", applying the step" : ""));
     }
   }
   t->sigs = sigs, t->used = ++clock;

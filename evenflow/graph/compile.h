@@ -4,6 +4,7 @@
 #pragma once
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -11,9 +12,17 @@
 
 namespace evenflow {
 
+/// Which passes rewrite a graph before it is planned: none; those that keep every bit; all.
+enum class Passes : uint8_t { none, exact, all };
+/// EVENFLOW_PASSES=none|exact|all, else all; what set_default_passes() said comes first. A compiled function plans anew when
+/// it has changed.
+Passes default_passes();
+void set_default_passes(Passes which);
+
 struct CompileOptions {
   int micro_batches = 1;       ///< runs whose pooled values are merged before the step is applied
-  bool use_reference = false;  ///< every operation by its reference: slow, the oracle of the tests
+  bool use_reference = false;  ///< every operation by its reference: slow, the oracle of the tests; no passes
+  std::optional<Passes> passes = {};  ///< which rewrites the graph goes through; absent: default_passes()
   size_t max_plans = 16;       ///< kept, least recently used first out
 };
 

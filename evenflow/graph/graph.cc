@@ -140,7 +140,8 @@ bool has_kernel(const Graph& g, const Graph::Call& c) {
     if (!k.declines || k.declines({in, out}, c.attrs.get()).empty()) return true;
   return false;
 }
-// The reference of a call as a graph of its own; its leaves are the call's inputs.
+}  // namespace
+
 Graph reference_of(const Graph& g, const Graph::Call& c) {
   Detached detached;
   OriginScope origin(c.where, c.name);
@@ -166,7 +167,6 @@ Graph reference_of(const Graph& g, const Graph::Call& c) {
   x.graph.leaves = leaves;
   return std::move(x.graph);
 }
-}  // namespace
 
 Graph lower(const Graph& g, bool use_reference) {
   bool any = false;

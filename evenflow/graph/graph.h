@@ -61,6 +61,9 @@ Extracted extract(const std::vector<Edge>& roots, std::function<bool(const Node&
 /// Nodes again: for gradients of sub-graphs.
 Tensors instantiate(const Graph& graph, const Tensors& leaves);
 
+/// The reference of a call as a graph of its own; its leaves are the call's inputs.
+Graph reference_of(const Graph& graph, const Graph::Call& call);
+
 /// Replaces calls that no kernel takes (or, with use_reference, all that have one) by their references.
 Graph lower(const Graph& graph, bool use_reference);
 
