@@ -39,6 +39,11 @@ void set_thread_count(int threads);
 /// grain below 1 is 1.
 void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> f);
 
+/// Threads that a parallel_for would use here: 1 inside a chunk, else thread_count().
+int available_threads();
+/// Runs f as if inside a chunk: what it prepares is for one thread.
+void serially(FunctionRef<void()> f);
+
 /// Runs f on one of the few executor threads that may start parallel work, and waits. On such a
 /// thread: at once. A library with threads of its own (oneDNN) is called only from here, or every
 /// caller would own a team of threads.

@@ -76,6 +76,7 @@ struct View {
 struct Call {
   std::span<const View> in, out;
   void* scratch = nullptr;
+  bool accumulate = false;  ///< add to the outputs; only kernels that say so are asked for it
 };
 /// What a kernel is chosen by; nothing else may matter.
 struct CallSig {
@@ -115,6 +116,13 @@ struct Cost {
   double bytes = 0, flops = 0;
 };
 
+/// A call over a batch as calls over parts of it, cut along the leading axis.
+struct BatchRule {
+  enum Join : uint8_t { rows, sum, statistics };
+  uint64_t whole = 0;  ///< bit i: input i is given to every part as it is; the others are cut
+  Join join = rows;    ///< outputs of the parts: one behind the other; added up; (n, mean, M2) merged by Chan's formula
+};
+
 // ---- the sheet as the rest of the system sees it: attributes erased ---------------------------------------------------
 struct OpDef;
 struct KernelDef {
@@ -122,6 +130,7 @@ struct KernelDef {
   int priority = 0;  ///< higher is tried first
   std::function<std::string(const CallSig&, const void*)> declines;  ///< empty text: accepts; empty function: always
   std::function<Prepared(const CallSig&, const void*)> prepare;
+  bool accumulates = false;  ///< honours Call::accumulate
   bool costly = false;  ///< preparing takes long: kept for calls outside plans
 };
 struct OpDef {
@@ -144,6 +153,8 @@ struct OpDef {
   std::function<Tensors(const Tensors& in, const Tensors& out, const Tensors& grad, const void*)> gradient;
   std::function<void(const Call&, const void*)> loop;
   std::function<Cost(const CallSig&, const void*)> cost;
+  /// How the call is cut along the batch, if it can be.
+  std::function<std::optional<BatchRule>(const CallSig&, const void*)> batch;
   std::vector<Case> cases;
   AttrPtr defaults;
   std::function<std::vector<AttrValue>(const void*)> get_attrs;           ///< in the order of `attrs`
@@ -169,6 +180,8 @@ struct Op {
   std::string_view no_gradient = {};  ///< why it has none; then a gradient through it is zero
   Traits traits = {};
   Cost (*cost)(const CallSig&, const A&) = nullptr;
+  /// Absent: a pointwise call is cut by rows, another is not.
+  std::optional<BatchRule> (*batch)(const CallSig&, const A&) = nullptr;
   int since = 1;  ///< raised when the meaning changes
   struct Case {
     std::string_view name;
@@ -185,6 +198,7 @@ struct Op {
 template <class A>
 struct KernelSheet {
   int priority = 0;
+  bool accumulates = false;  ///< the kernel can add to its outputs (Call::accumulate)
   std::string (*declines)(const CallSig&, const A&) = nullptr;
   void (*run)(const Call&, const A&) = nullptr;                  ///< simple form
   int64_t (*scratch)(const CallSig&, const A&) = nullptr;        ///< bytes that `run` needs
@@ -216,6 +230,7 @@ std::vector<const OpDef*> all_ops();
 struct Selected {
   Prepared prepared;
   std::string kernel;  ///< its name, "loop", or "" for none
+  bool accumulates = false;
 };
 Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs);
 
@@ -251,6 +266,9 @@ Tensors call(const OpDef& op, const std::vector<In>& in, A attrs = {}) {
 void check_inputs(const OpDef& op, std::span<const Sig> in);
 std::vector<In> to_inputs(const Tensors& tensors, Where where = Where::current());
 
+/// Of a pointwise call: inputs that are broadcast along the batch are whole.
+std::optional<BatchRule> pointwise_batch(const CallSig& sig);
+
 // ---- common shape rules ------------------------------------------------------------------------------------------------------
 template <class A = NoAttrs>
 Sigs same_as_first(std::span<const Sig> in, const A&) { return {in[0]}; }
@@ -259,6 +277,18 @@ Sigs broadcast_of_all(std::span<const Sig> in, const A&) {
   Sig r = in[0];
   for (const Sig& s : in.subspan(1)) r.shape = broadcast(r.shape, s.shape);
   return {r};
+}
+
+// ---- common batch rules --------------------------------------------------------------------------------------------------------
+/// Rows of the first inputs; bit i of kWhole: input i is whole.
+template <class A, uint64_t kWhole = 0, BatchRule::Join kJoin = BatchRule::rows>
+std::optional<BatchRule> batch_of(const CallSig&, const A&) { return BatchRule{kWhole, kJoin}; }
+/// A change of shape that keeps the leading axis.
+template <class A>
+std::optional<BatchRule> batch_if_leading(const CallSig& c, const A&) {
+  const Shape &in = c.in[0].shape, &out = c.out[0].shape;
+  if (!in.rank() || !out.rank() || in[0] != out[0]) return {};
+  return BatchRule{};
 }
 
 // ---- implementation of the templates ----------------------------------------------------------------------------------------
@@ -299,6 +329,8 @@ OpDef Op<A>::define(const char* op_name) const {
   if (gradient)
     d.gradient = [f = gradient](const Tensors& i, const Tensors& o, const Tensors& g, const void* a) { return f(i, o, g, detail::typed<A>(a)); };
   if (loop) d.loop = [f = loop](const Call& c, const void* a) { f(c, detail::typed<A>(a)); };
+  if (batch) d.batch = [f = batch](const CallSig& c, const void* a) { return f(c, detail::typed<A>(a)); };
+  else if (traits.pointwise && !traits.random) d.batch = [](const CallSig& c, const void*) { return pointwise_batch(c); };
   if (cost) d.cost = [f = cost](const CallSig& c, const void* a) { return f(c, detail::typed<A>(a)); };
   for (const Case& c : cases) d.cases.push_back({std::string(c.name), c.in, std::make_shared<const A>(c.attrs), c.flags});
   d.get_attrs = [](const void* a) { return detail::values_of(detail::typed<A>(a)); };
@@ -307,7 +339,7 @@ OpDef Op<A>::define(const char* op_name) const {
 }
 template <class A>
 KernelDef KernelSheet<A>::define(const char* kernel_name) const {
-  KernelDef d{kernel_name, priority, {}, {}, prepare != nullptr};
+  KernelDef d{kernel_name, priority, {}, {}, accumulates, prepare != nullptr};
   if (declines) d.declines = [f = declines](const CallSig& c, const void* a) { return f(c, detail::typed<A>(a)); };
   if (prepare) d.prepare = [f = prepare](const CallSig& c, const void* a) { return f(c, detail::typed<A>(a)); };
   else

@@ -78,7 +78,7 @@ void Plan::choose_kernels() {
     const Sigs in = graph_.sigs(c.in), out = graph_.sigs(c.out);
     Selected k = select_kernel(*c.op, {in, out}, c.attrs);
     if (!k.prepared.run) fail(Code::Internal, {c.op->name, ": no kernel after lowering"});
-    s.kernel = std::move(k.prepared), s.kernel_name = std::move(k.kernel);
+    s.kernel = std::move(k.prepared), s.kernel_name = std::move(k.kernel), s.accumulates = k.accumulates;
   }
 }
 
@@ -115,6 +115,11 @@ void Plan::lay_out() {
     const int s = g.leaves[size_t(d)], v = storage_[size_t(g.results[i])], p = position[size_t(v)];
     if (p < int(early_) || leaf_refs[size_t(s)] || storages_[size_t(v)].kind != Storage::kResult || storages_[size_t(v)].index != int(i)) continue;
     if (last[size_t(s)] < p || may_overwrite(g.calls[size_t(producer[size_t(v)])], p, s, g.values[size_t(v)])) roles_[i].over = d, ++state_in_place_;
+  }
+  for (Step& step : order_) {
+    auto& c = g.calls[size_t(step.call)];
+    if (c.out.size() != 1) continue;
+    if (auto& s = storages_[size_t(c.out[0])]; s.kind == Storage::kResult) step.result = s.index;
   }
   // Arena offsets: first fit over lifetimes; a dying input's block is handed to a pointwise output.
   std::map<int64_t, int64_t> holes;
@@ -240,6 +245,31 @@ void Plan::place(Run& r, size_t i, const BufferPtr& buffer) const {
     if (storage_[size_t(graph_.results[j])] == v) r.results[j] = buffer;  // one value proposed to two variables
 }
 
+bool Plan::accumulates(size_t i) const {
+  const int v = graph_.results[i];
+  if (storage_[size_t(v)] != v || std::count(graph_.results.begin(), graph_.results.end(), v) != 1) return false;
+  for (auto& s : order_)
+    if (s.result == int(i)) return s.accumulates;
+  return false;
+}
+
+void Plan::execute_at(Run& r, std::span<void* const> leaves, std::span<void* const> results, std::span<const char> accumulate) const {
+  for (size_t i = 0; i < leaves.size(); ++i) r.ptr[size_t(graph_.leaves[i])] = leaves[i];
+  for (size_t i = 0; i < results.size(); ++i) {
+    const int v = storage_[size_t(graph_.results[i])];
+    const Storage& s = storages_[size_t(v)];
+    if (s.kind == Storage::kResult && s.index == int(i)) r.ptr[size_t(v)] = results[i];
+  }
+  r.accumulate = accumulate;
+  execute(r, false);
+  execute(r, true);
+  r.accumulate = {};
+  for (size_t i = 0; i < results.size(); ++i) {  // a leaf, or the same value as another result
+    const int v = storage_[size_t(graph_.results[i])];
+    if (void* at = r.ptr[size_t(v)]; at != results[i]) std::memcpy(results[i], at, size_t(graph_.values[size_t(v)].bytes()));
+  }
+}
+
 void Plan::check_finite(std::span<const View> out) {
   for (auto& v : out) {
     if (!is_floating(v.dtype())) continue;
@@ -266,7 +296,8 @@ void Plan::execute(Run& r, bool late) const {
       for (size_t i = 0; i < c.in.size(); ++i) in[i] = {&graph_.values[size_t(c.in[i])], r.ptr[size_t(storage_[size_t(c.in[i])])]};
       for (size_t i = 0; i < c.out.size(); ++i) out[i] = {&graph_.values[size_t(c.out[i])], r.ptr[size_t(storage_[size_t(c.out[i])])]};
       try {
-        s.kernel.run({{in, c.in.size()}, {out, c.out.size()}, s.scratch >= 0 ? base + s.scratch : nullptr});
+        s.kernel.run({{in, c.in.size()}, {out, c.out.size()}, s.scratch >= 0 ? base + s.scratch : nullptr,
+                      s.accumulates && s.result >= 0 && !r.accumulate.empty() && r.accumulate[size_t(s.result)]});
         if (check_nan()) check_finite({out, c.out.size()});
       } catch (const Error& e) {
         fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ", str(c.where)});

@@ -21,6 +21,7 @@ class Plan {
     std::vector<void*> ptr;
     std::vector<BufferPtr> leaves, results, spare;
     std::vector<View> views;
+    std::span<const char> accumulate;  ///< of results
   };
 
   /// Lowers what has no kernel, drops what nobody needs, chooses kernels, lays out memory.
@@ -33,6 +34,12 @@ class Plan {
   void place(Run& run, size_t i, const BufferPtr& buffer) const;
   /// The early part may throw; the late part (pointwise, feeds only proposals) cannot.
   void execute(Run& run, bool late) const;
+
+  /// A whole run in raw memory: leaf and result i at these places. For a plan without proposals, inside a kernel. Where
+  /// accumulate[i] is set (only where accumulates(i)), result i is added to what lies there.
+  void execute_at(Run& run, std::span<void* const> leaves, std::span<void* const> results, std::span<const char> accumulate = {}) const;
+  /// Whether the kernel that makes result i, and nothing else, can add to it.
+  bool accumulates(size_t i) const;
 
   const Graph& graph() const { return graph_; }
   const std::vector<Role>& roles() const { return roles_; }
@@ -57,6 +64,8 @@ class Plan {
     Prepared kernel;
     std::string kernel_name;
     int64_t scratch = -1;  // offset
+    bool accumulates = false;
+    int result = -1;  // the only output is this result
   };
   bool shape_only(const Graph::Call& c, size_t i) const { return i < 32 && (c.op->traits.shape_only >> i & 1); }
   bool alias(const Graph::Call& c) const;

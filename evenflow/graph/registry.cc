@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "evenflow/core/log.h"
+#include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 
 namespace evenflow {
@@ -92,7 +93,7 @@ struct PreparedCache {
 };
 Prepared prepare_kept(const OpDef& op, const KernelDef& k, const CallSig& sig, const AttrPtr& attrs) {
   static PreparedCache cache;
-  Key key{std::bit_cast<uint64_t>(&op), std::hash<std::string>{}(k.name)};
+  Key key{std::bit_cast<uint64_t>(&op), std::hash<std::string>{}(k.name), uint64_t(available_threads())};
   for (auto& s : sig.in) append(key, s);
   for (auto& s : sig.out) append(key, s);
   for (auto& v : op.get_attrs(attrs.get())) append(key, v);
@@ -117,13 +118,24 @@ std::string describe(const OpDef& op, const CallSig& sig) {
 }
 }  // namespace
 
+std::optional<BatchRule> pointwise_batch(const CallSig& c) {
+  BatchRule r;
+  const Shape& out = c.out[0].shape;
+  for (const Sig& s : c.out)
+    if (s.shape != out) return {};
+  if (!out.rank() || c.in.size() > 64) return {};
+  for (size_t i = 0; i < c.in.size(); ++i)
+    if (c.in[i].shape.rank() < out.rank() || c.in[i].shape[0] != out[0]) r.whole |= uint64_t(1) << i;
+  return r;
+}
+
 Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs) {
   std::string declined;
   for (const KernelDef& k : op.kernels()) {
     std::string why = k.declines ? k.declines(sig, attrs.get()) : std::string();
     if (why.empty()) {
       if (logs(Topic::dispatch)) log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + k.name + ": chosen");
-      return {k.costly ? prepare_kept(op, k, sig, attrs) : k.prepare(sig, attrs.get()), k.name};
+      return {k.costly ? prepare_kept(op, k, sig, attrs) : k.prepare(sig, attrs.get()), k.name, k.accumulates};
     }
     if (logs(Topic::dispatch)) declined += k.name + " declined (" + why + "); ";
   }

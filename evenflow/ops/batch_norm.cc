@@ -40,6 +40,14 @@ void check_batch_norm(std::span<const Sig> in, const BatchNormAttrs& a, int firs
   if (p.residual >= 0 && in[size_t(p.residual)] != in[0])
     fail({"residual is ", str(in[size_t(p.residual)]), ", expected ", str(in[0]), " (x)"});
 }
+// Cut along the batch, when it is not an axis with statistics: x, grad and the residual by rows.
+std::optional<BatchRule> batch_rule(const CallSig& c, const BatchNormAttrs& a, int first,
+                                    uint64_t rows, BatchRule::Join join = BatchRule::rows) {
+  if (!merges_batch(c.in[0], a.axis)) return {};
+  const Places p(a, first);
+  if (p.residual >= 0) rows |= uint64_t(1) << p.residual;
+  return BatchRule{~rows, join};
+}
 Tensor at(const Tensors& in, int i) { return i < 0 ? Tensor() : in[size_t(i)]; }
 // 1 / sqrt(variance + epsilon); 0 where that would be 1 / 0, so that a constant channel is beta.
 // The inner select keeps the gradient finite.
@@ -131,6 +139,7 @@ OP(batch_normalize, BatchNormAttrs) {
         return r;
       },
       .traits = {.variadic = true, .keeps_float32 = true, .optional = 8},
+      .batch = [](const CallSig& c, const BatchNormAttrs& a) { return batch_rule(c, a, 3, 1); },
       .cases =
           {{"dense", {{33, 10}, {10}, uniform({10}, 0.5, 2), {10}, {10}}},
            {"nchw", {{2, 5, 3, 4}, {5}, uniform({5}, 0.5, 2), {5}, {5}}, {.axis = {1}}},
@@ -185,7 +194,10 @@ OP(batch_norm, BatchNormAttrs) {
           },
           .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
             Statistics s = batch_norm_statistics(in[0], a.axis);
-            return {Affine(in, a, 1, s.mean, s.variance()).y(in[0].dtype()), s.n, s.mean, s.m2};
+            std::vector<In> args{In(in[0]), In(s.mean), In(s.variance())};
+            for (size_t i = 1; i < in.size(); ++i) args.emplace_back(in[i]);
+            const auto attrs = std::make_shared<const BatchNormAttrs>(a);
+            return {apply(batch_normalize_op(), attrs, args)[0], s.n, s.mean, s.m2};
           },
           .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g,
                          const BatchNormAttrs& a) -> Tensors {
@@ -341,6 +353,8 @@ OP(batch_norm_backward_sums, BatchNormAttrs) {
         return {channel_sum(g, a.axis), channel_sum(g * f.centred(), a.axis)};
       },
       .traits = {.variadic = true, .keeps_float32 = true, .optional = 16},
+      .batch = [](const CallSig& c,
+                  const BatchNormAttrs& a) { return batch_rule(c, a, 4, 3, BatchRule::sum); },
       .cases = {{"dense", {{33, 10}, {33, 10}, {10}, uniform({10}, 0.5, 2), {10}, {10}}},
                 {"nchw",
                  {{2, 5, 3, 4}, {2, 5, 3, 4}, {5}, uniform({5}, 0.5, 2), {5}, {5}},
@@ -395,6 +409,7 @@ OP(batch_norm_dx, BatchNormAttrs) {
         return out;
       },
       .traits = {.variadic = true, .keeps_float32 = true, .optional = 128},
+      .batch = [](const CallSig& c, const BatchNormAttrs& a) { return batch_rule(c, a, 7, 3); },
       .cases = {{"dense",
                  {{33, 10},
                   {33, 10},

@@ -24,6 +24,8 @@ struct ChannelLayout {
 };
 /// Throws for a scalar x, and axes that are out of range or given twice.
 ChannelLayout channel_layout(const Sig& x, const std::vector<int64_t>& axis);
+/// Whether the leading axis is merged, so that the statistics of parts of the batch can be merged.
+bool merges_batch(const Sig& x, const std::vector<int64_t>& axis);
 /// f64 for f64, else f32.
 DType statistics_dtype(DType x);
 void check_epsilon(double epsilon);

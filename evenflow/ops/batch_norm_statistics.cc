@@ -48,6 +48,9 @@ ChannelLayout channel_layout(const Sig& x, const std::vector<int64_t>& axis) {
   r.n = r.channels.count() ? s.count() / r.channels.count() : 0;
   return r;
 }
+bool merges_batch(const Sig& x, const std::vector<int64_t>& axis) {
+  return x.shape.rank() > 1 && !channel_layout(x, axis).kept[0];
+}
 DType statistics_dtype(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
 void check_epsilon(double e) {
   if (!(e >= 0) || !std::isfinite(e))
@@ -121,6 +124,10 @@ OP(batch_norm_statistics, AxisSetAttrs) {
         return {dx ? cast(dx, in[0].dtype()) : Tensor()};
       },
       .traits = {.keeps_float32 = true},
+      .batch = [](const CallSig& c, const AxisSetAttrs& a) -> std::optional<BatchRule> {
+        if (!merges_batch(c.in[0], a.axis)) return {};
+        return BatchRule{0, BatchRule::statistics};
+      },
       .cases = {{"dense", {{33, 10}}},
                 {"image", {{2, 3, 4, 5}}},
                 {"nchw", {{2, 5, 3, 4}}, {{1}}},

@@ -199,6 +199,7 @@ OP(conv2d, Conv2DAttrs) {
         return conv_cost(conv_geometry(c.in[0], c.in[1], a),
                          double(c.in[0].bytes() + c.in[1].bytes() + c.out[0].bytes()));
       },
+      .batch = batch_of<Conv2DAttrs, 2>,
       .cases =
           [] {
             auto cases =
@@ -267,6 +268,7 @@ OP(conv2d_input_grad, Conv2DAttrs) {
             return conv_cost(conv_geometry(c.in[2], c.in[0], a),
                              double(c.in[0].bytes() + c.in[1].bytes() + c.out[0].bytes()));
           },
+          .batch = batch_of<Conv2DAttrs, 1>,
           .cases =
               [] {
                 auto cases = conv_cases([](Shape x, Shape k,
@@ -331,6 +333,7 @@ OP(conv2d_kernel_grad, Conv2DAttrs) {
             return conv_cost(conv_geometry(c.in[0], c.in[2], a),
                              double(c.in[0].bytes() + c.in[1].bytes() + c.out[0].bytes()));
           },
+          .batch = batch_of<Conv2DAttrs, 4, BatchRule::sum>,
           .cases =
               [] {
                 auto cases = conv_cases([](Shape x, Shape k,

@@ -283,7 +283,7 @@ Prepared prepare(Pass pass, const CallSig& c, const Conv2DAttrs& a) {
     std::map<int, std::shared_ptr<const Made>> made;  // by number of threads
     std::shared_ptr<const Made> get() {
       std::lock_guard lock(mutex);
-      auto& m = made[thread_count()];
+      auto& m = made[available_threads()];
       if (!m) m = make(problem);
       return m;
     }

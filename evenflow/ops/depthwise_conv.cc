@@ -23,6 +23,7 @@ OP(depthwise_conv2d, Conv2DAttrs) {
         b.groups = std::max<int64_t>(1, k[2]);
         return {conv2d(in[0], reshape(in[1], {k[0], k[1], k[2] ? 1 : 0, k[2] * k[3]}), b)};
       },
+      .batch = batch_of<Conv2DAttrs, 2>,
       .cases = {{"valid", {{2, 5, 6, 3}, {3, 3, 3, 1}}},
                 {"same", {{2, 5, 6, 3}, {3, 3, 3, 2}}, {.padding = "same"}},
                 {"strided", {{1, 7, 6, 2}, {3, 2, 2, 3}}, {.strides = {2, 2}, .padding = "same"}},

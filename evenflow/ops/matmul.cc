@@ -80,6 +80,12 @@ OP(matmul, MatmulAttrs) {
                     2.0 * double(c.out[0].shape.count()) *
                         double(c.in[0].shape.dim(t.transpose_a ? -2 : -1))};
           },
+          .batch = [](const CallSig& c, const MatmulAttrs& t) -> std::optional<BatchRule> {
+            if (c.in[1].shape.rank() != 2 || c.in[0].shape.rank() < 2) return {};
+            if (!t.transpose_a) return BatchRule{2, BatchRule::rows};
+            if (c.in[0].shape.rank() != 2 || t.transpose_b) return {};
+            return BatchRule{0, BatchRule::sum};
+          },
           .cases = {{"plain", {{3, 4}, {4, 5}}},
                     {"transposed", {{4, 3}, {5, 4}}, {true, true}},
                     {"left", {{4, 3}, {4, 5}}, {true, false}},

@@ -104,6 +104,7 @@ OP(max_pool2d, Pool2DAttrs) {
                      const Pool2DAttrs& a) -> Tensors {
         return {call(find_op("max_pool2d_grad"), {in[0], g[0]}, a)[0]};
       },
+      .batch = batch_of<Pool2DAttrs>,
       .cases =
           [] {
             auto cases = pool_cases([](Shape x, const Pool2DAttrs&) -> std::vector<CaseInput> {
@@ -168,6 +169,7 @@ OP(max_pool2d_grad, Pool2DAttrs) {
                          const Pool2DAttrs& a) -> Tensors {
             return {Tensor(), call(find_op("max_pool2d_pick"), {in[0], g[0]}, a)[0]};
           },
+          .batch = batch_of<Pool2DAttrs>,
           .cases = pool_cases([](Shape x, const Pool2DAttrs& a) -> std::vector<CaseInput> {
             return {distinct(x), normal(pooling({DType::f32, x}, a).out())};
           })};
@@ -199,6 +201,7 @@ OP(max_pool2d_pick, Pool2DAttrs) {
                          const Pool2DAttrs& a) -> Tensors {
             return {Tensor(), call(max_pool2d_grad_op(), {in[0], g[0]}, a)[0]};
           },
+          .batch = batch_of<Pool2DAttrs>,
           .cases = pool_cases([](Shape x, const Pool2DAttrs&) -> std::vector<CaseInput> {
             return {distinct(x), normal(x)};
           })};
@@ -246,6 +249,7 @@ OP(average_pool2d, Pool2DAttrs) {
                          const Pool2DAttrs& a) -> Tensors {
             return {call(find_op("average_pool2d_grad"), {g[0], in[0]}, a)[0]};
           },
+          .batch = batch_of<Pool2DAttrs>,
           .cases = pool_cases(
               [](Shape x, const Pool2DAttrs&) -> std::vector<CaseInput> { return {normal(x)}; })};
 }
@@ -295,6 +299,7 @@ OP(average_pool2d_grad, Pool2DAttrs) {
             return {average_pool2d(g[0], a), Tensor()};
           },
           .traits = {.shape_only = 2},
+          .batch = batch_of<Pool2DAttrs>,
           .cases = pool_cases([](Shape x, const Pool2DAttrs& a) -> std::vector<CaseInput> {
             return {normal(pooling({DType::f32, x}, a).out()), normal(x)};
           })};

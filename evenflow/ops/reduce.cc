@@ -105,6 +105,12 @@ Sigs reduced_sigs(std::span<const Sig> in, const ReduceAttrs& a) {
   return {{in[0].dtype, Shape(d)}};
 }
 
+// Cut along the batch where that axis stays.
+static std::optional<BatchRule> keeps_rows(const CallSig& c, const ReduceAttrs& a) {
+  if (!c.in[0].shape.rank() || reduced_axes(c.in[0].shape, a.axes)[0]) return {};
+  return BatchRule{};
+}
+
 #define REDUCE(name, types, text, start, step, end, ...)                                                                          \
   OP(name, ReduceAttrs) {                                                                                                         \
     return {.summary = text, .inputs = {{"x", types, "[...]"}}, .outputs = {{"y", "x without the axes, or with extent 1"}},       \
@@ -116,6 +122,7 @@ Sigs reduced_sigs(std::span<const Sig> in, const ReduceAttrs& a) {
               return {__VA_ARGS__};                                                                                               \
             },                                                                                                                    \
             .traits = {.keeps_float32 = true},                                                                                    \
+            .batch = keeps_rows,                                                                                                  \
             .cases = reduce_cases(false)};                                                                                        \
   }                                                                                                                               \
   Tensor name(In x, Axes axes, bool keepdims) { return call(name##_op(), {x}, ReduceAttrs{axes, keepdims})[0]; }
@@ -258,6 +265,7 @@ OP(expand_like, LikeAttrs) {
           },
           .gradient = [](const Tensors& in, const Tensors&, const Tensors& g, const LikeAttrs& a) -> Tensors { return {sum_like(g[0], in[0], a.mean), Tensor()}; },
           .traits = {.alias = true, .shape_only = 2},
+          .batch = [](const CallSig& c, const LikeAttrs&) { return c.in[0].shape.rank() == c.out[0].shape.rank() ? batch_if_leading(c, LikeAttrs()) : std::nullopt; },
           .cases = {{"same", {{3, 4}, {3, 4}}}, {"row", {{5}, {33, 5}}}, {"column", {{33, 1}, {33, 5}}}, {"scalar", {{}, {3, 4}}}, {"mean", {normal({3, 1}), {2, 3, 4}}, {true}, {}},
                     {"empty", {{3}, {0, 3}}}, {"mismatch", {{3}, {3, 4}}, {}, {.fails = "do not broadcast"}}}};
 }

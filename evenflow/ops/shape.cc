@@ -112,6 +112,7 @@ OP(flatten, AxisAttrs) {
           .loop = [](const Call& c, const AxisAttrs&) { copy_all(c); },
           .gradient = [](const Tensors& in, const Tensors&, const Tensors& g, const AxisAttrs&) -> Tensors { return {reshape_like(g[0], in[0])}; },
           .traits = {.reshape = true},
+          .batch = batch_if_leading<AxisAttrs>,
           .cases = {{"image", {{3, 4, 5}}, {1}}, {"vector", {{3}}, {1}}, {"empty", {{0, 4, 5}}, {1}}, {"axis", {{3}}, {3}, {.fails = "expected"}}}};
 }
 Tensor flatten(In x, int64_t axis) { return call(flatten_op(), {x}, AxisAttrs{axis})[0]; }
@@ -125,6 +126,7 @@ OP(expand_dims, AxisAttrs) {
           .loop = [](const Call& c, const AxisAttrs&) { copy_all(c); },
           .gradient = [](const Tensors& in, const Tensors&, const Tensors& g, const AxisAttrs&) -> Tensors { return {reshape_like(g[0], in[0])}; },
           .traits = {.reshape = true},
+          .batch = batch_if_leading<AxisAttrs>,
           .cases = {{"last", {{3, 4}}}, {"first", {{3}}, {0}}, {"empty", {{0, 3}}, {1}}, {"axis", {{3}}, {4}, {.fails = "expected"}}}};
 }
 Tensor expand_dims(In x, int64_t axis) { return call(expand_dims_op(), {x}, AxisAttrs{axis})[0]; }
@@ -150,6 +152,7 @@ OP(squeeze, AxesAttrs) {
           .loop = [](const Call& c, const AxesAttrs&) { copy_all(c); },
           .gradient = [](const Tensors& in, const Tensors&, const Tensors& g, const AxesAttrs&) -> Tensors { return {reshape_like(g[0], in[0])}; },
           .traits = {.reshape = true},
+          .batch = batch_if_leading<AxesAttrs>,
           .cases = {{"last", {{3, 1}}, {{-1}}}, {"two", {{1, 3, 1}}, {{0, 2}}}, {"empty", {{0, 1}}, {{1}}}, {"extent", {{3, 2}}, {{1}}, {.fails = "expected extent 1"}}}};
 }
 Tensor squeeze(In x, std::vector<int64_t> axes) { return call(squeeze_op(), {x}, AxesAttrs{std::move(axes)})[0]; }

@@ -116,7 +116,7 @@ bool detail::library_gemm(const Gemm& g, DType in, const void* a, const void* b,
   bool done = false;
   on_executor([&] {
     try {
-      const auto product = cache.get({g, in, out, thread_count()});
+      const auto product = cache.get({g, in, out, available_threads()});
       if (!product) return;
       thread_local dnnl::stream stream(engine());
       thread_local BufferPtr scratchpad;

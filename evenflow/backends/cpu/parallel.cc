@@ -111,6 +111,14 @@ void set_thread_count(int threads) {
                           std::memory_order_relaxed);
 }
 
+int available_threads() { return cpu::role().serial ? 1 : thread_count(); }
+void serially(FunctionRef<void()> f) {
+  on_executor([&] {
+    cpu::RoleScope inside({.leads = true, .serial = true});
+    on_executor(f);  // at once, with a library's threads set to one
+  });
+}
+
 void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t, int64_t)> f) {
   if (n <= 0) return;
   grain = std::clamp<int64_t>(grain, 1, n);

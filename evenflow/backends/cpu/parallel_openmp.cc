@@ -63,7 +63,7 @@ bool cpu::lead(int threads, FunctionRef<void(int)> work) {
 
 void on_executor(FunctionRef<void()> f) {
   const cpu::Role role = cpu::role();
-  if (role.leads && role.serial) return f();
+  if (role.leads && role.serial) return with_threads(1, f);
   const int threads = thread_count();
   if (role.leads || threads == 1) return with_threads(threads, f);
   cpu::run_and_give(cpu::Executors::get().take(), [&] { with_threads(threads, f); });
