@@ -56,9 +56,13 @@ class Ops : public testing::TestWithParam<const OpDef*> {
   int failures_ = 0;
 };
 
-TEST_P(Ops, kernels) { each_point(checks::kernels); }
+TEST_P(Ops, kernels) {
+  each_point([](const Point& p) { return checks::kernels(p); });
+}
+TEST_P(Ops, sizes) { each_first(checks::sizes); }
 TEST_P(Ops, modes) { each_point(checks::modes); }
 TEST_P(Ops, threads) { each_point(checks::threads); }
+TEST_P(Ops, threads_enlarged) { each_first(checks::threads_enlarged); }
 TEST_P(Ops, threads_at_bench_size) {
   for (auto& c : op().cases) {
     if (!c.flags.bench || !c.flags.fails.empty() || elements(c) > 2000000 || elements(c) <= kCase)

@@ -45,10 +45,15 @@ bool differentiable(const Point& p);
 // ---------------------------------------------------------------------------------------------------------------
 /// Every kernel that accepts, the loop and the reference: signatures as the shape rule says, values
 /// as the oracle (the reference, else the loop, in f64), nothing written outside, no output left
-/// unwritten, inputs untouched.
-Complaints kernels(const Point& p);
-/// Own kernels give the same bits for 1, 2 and 3 threads.
+/// unwritten, inputs untouched. `slack` multiplies the tolerance, for values that nobody chose.
+Complaints kernels(const Point& p, double slack = 1);
+/// The same with other extents, one after the other, wherever the shape rule takes them: what a
+/// kernel does with the rest of a vector or of a block.
+Complaints sizes(const Point& p);
+/// Own kernels and loops give the same bits for 1, 2 and 3 threads.
 Complaints threads(const Point& p);
+/// The same with each extent in turn so large that the work is divided.
+Complaints threads_enlarged(const Point& p);
 /// Immediate, recorded in a Step and compiled: the same bits.
 Complaints modes(const Point& p);
 /// Against differences; `p` from widest().

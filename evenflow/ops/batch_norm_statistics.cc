@@ -220,10 +220,13 @@ OP(merge_stacked_statistics, NoAttrs) {
       .reference = [](const Tensors& in, const NoAttrs&) -> Tensors {
         Tensor n = reduce_sum(in[0]), w = cast(in[0], in[1].dtype());
         for (int i = 1; i < in[1].rank(); ++i) w = expand_dims(w, i);
+        // Whatever a part with n = 0 holds, not a number for instance.
+        const Tensor none = equal(w, 0), means = select(none, 0, in[1]),
+                     m2s = select(none, 0, in[2]);
         Tensor safe = maximum(cast(n, in[1].dtype()), 1),
-               centre = reduce_sum(in[1] * (w / safe), {0});
-        Tensor mean = centre + reduce_sum((in[1] - centre) * (w / safe), {0});
-        Tensor m2 = reduce_sum(in[2], {0}) + reduce_sum(w * square(in[1] - mean), {0});
+               centre = reduce_sum(means * (w / safe), {0});
+        Tensor mean = centre + reduce_sum((means - centre) * (w / safe), {0});
+        Tensor m2 = reduce_sum(m2s, {0}) + reduce_sum(w * square(means - mean), {0});
         return {n, mean, m2};
       },
       .traits = {.keeps_float32 = true},
@@ -237,7 +240,12 @@ OP(merge_stacked_statistics, NoAttrs) {
                   values({3, 2, 2}, {1, 2, 3, 4, 0, 0, 0, 0, 5, 6, 7, 8})},
                  {},
                  {.no_gradient = true}},
-                {"no_parts", {{0}, {0, 4}, {0, 4}}, {}, {.no_gradient = true}},
+                {"none_holds_anything",
+                 {values({3}, {3, 0, 2}), values({3, 2}, {1, 2, NAN, 7, 3, 4}),
+                  values({3, 2}, {1, 2, 9, NAN, 5, 6})},
+                 {},
+                 {.no_gradient = true}},
+                {"no_parts", {values({0}, {1, 2, 3}), {0, 4}, {0, 4}}, {}, {.no_gradient = true}},
                 {"n", {{2}, {3, 4}, {3, 4}}, {}, {.fails = "mean is"}},
                 {"m2", {{3}, {3, 4}, {3, 5}}, {}, {.fails = "m2 is"}}}};
 }

@@ -69,9 +69,9 @@ template <class From, class To>
 void cast_all(const void* src, int64_t n, void* dst) {
   const auto* s = static_cast<const From*>(src);
   auto* d = static_cast<To*>(dst);
-  if constexpr (std::is_same_v<From, To>)
-    std::memmove(d, s, size_t(n) * sizeof(To));
-  else
+  if constexpr (std::is_same_v<From, To>) {
+    if (n) std::memmove(d, s, size_t(n) * sizeof(To));  // of nothing, the addresses may be null
+  } else
     for (int64_t i = 0; i < n; ++i) d[i] = cast<To>(s[i]);
 }
 }  // namespace
