@@ -30,14 +30,14 @@ constexpr int kAccumulators = 8, kVectors = 2;  // of 16
 constexpr int64_t kLanes = int64_t(hn::MaxLanes(Float()));
 
 // Where the last vector of `channels` begins, and whether it is a whole one.
-int64_t vector_begin(int64_t v, int64_t channels) {
+HWY_INLINE int64_t vector_begin(int64_t v, int64_t channels) {
   return std::max<int64_t>(0, std::min(v * kLanes, channels - kLanes));
 }
 
 struct Tile {
   int64_t n, y0, x0;  // the first output
 };
-Tile tile_of(const WinogradGeometry& g, int64_t t) {
+HWY_INLINE Tile tile_of(const WinogradGeometry& g, int64_t t) {
   const int64_t image = g.tiles_y * g.tiles_x, r = t % image;
   return {t / image, r / g.tiles_x * g.tile, r % g.tiles_x * g.tile};
 }
