@@ -111,6 +111,10 @@ std::vector<Op<Conv2DAttrs>::Case> conv_cases(std::vector<CaseInput> (*make)(Sha
               {.padding = "explicit", .explicit_paddings = {1, 0, 0, 2}}),
           one("pointwise_thin", {1, 4, 5, 3}, {1, 1, 3, 2},
               {.strides = {2, 3}, .padding = "explicit", .explicit_paddings = {1, 2, 2, 0}}),
+          one("filters", {2, 7, 9, 3}, {3, 2, 3, 35}, {.strides = {2, 3}, .padding = "same"}),
+          one("filters_far", {1, 6, 4, 17}, {2, 3, 17, 20},
+              {.strides = {2, 1}, .padding = "explicit", .explicit_paddings = {3, 0, 4, 2}}),
+          one("filters_thin", {2, 5, 7, 18}, {1, 1, 18, 33}, {.strides = {2, 3}}),
           one("empty", {0, 5, 6, 3}, {3, 3, 3, 4}, {})};
 }
 // f(output position, input position, kernel tap) for every product of one image and one group;

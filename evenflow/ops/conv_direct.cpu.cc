@@ -60,7 +60,7 @@ using Float = hn::ScalableTag<float>;
 using Vector = hn::Vec<Float>;
 constexpr int64_t kLanes = int64_t(hn::MaxLanes(Float()));
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_NEON
-constexpr int kAccumulators = 16, kVectors = 4;  // of 32 registers
+constexpr int kAccumulators = 24, kVectors = 4;  // of 32 registers
 #else
 constexpr int kAccumulators = 8, kVectors = 2;  // of 16
 #endif
@@ -122,12 +122,12 @@ void windows(const float* x, int64_t x_row, int64_t x_step, int64_t rows, int64_
 
 // sum[kM][kV vectors] (+)= over rows of windows x[window][kM] dy[window][kV vectors]
 struct Products {
-  const float* x;
+  const float* x = nullptr;
   int64_t x_row, x_step;  // from row of windows to row, from window to window
-  const float* dy;
+  const float* dy = nullptr;
   int64_t dy_row, dy_step;
   int64_t rows, columns;
-  float* sum;
+  float* sum = nullptr;
   int64_t sum_row;
   bool add;
 };
@@ -211,7 +211,7 @@ void run_pass(const DirectPass& p, const float* x, const float* u, float* y, flo
                     last = std::min(p.oh, first + p.strip);
       const float* in = strip_of(p, x + n * p.h * p.w * p.c, first, last, copy);
       each_panel(p.co, [&](auto v, int64_t channel, int64_t) {
-        constexpr int kV = decltype(v)::value, kM = kAccumulators / kV;
+        constexpr int kV = decltype(v)::value, kM = std::min(16, kAccumulators / kV);
         for (int64_t oy = first; oy < last; ++oy) {
           const float* from = in + (oy - first) * p.stride_y * x_row;
           float* to = y + n * p.image + oy * p.row + channel;
@@ -248,7 +248,7 @@ void sum_products(const DirectPass& p, const float* x, const float* dy, float* d
                  .add = s > begin};
       for (int64_t r = 0; r < p.rows; ++r)
         each_panel(p.co, [&](auto v, int64_t channel, int64_t place) {
-          constexpr int kV = decltype(v)::value, kM = kAccumulators / kV;
+          constexpr int kV = decltype(v)::value, kM = std::min(16, kAccumulators / kV);
           q.dy = dy + n * p.image + first * p.row + channel;
           in_parts(k, kM, [&](int64_t i, int64_t m) {
             q.x = in + r * p.x_row() + i;
@@ -389,6 +389,12 @@ std::string declines(Pass pass, const CallSig& c, const Conv2DAttrs& a) {
   const int64_t lanes = HWY_DYNAMIC_DISPATCH(cpu::direct_lanes)();
   if ((pass == Pass::input_grad ? g.c : g.filters) < lanes)
     return "fewer channels than a vector has";
+#ifdef EVENFLOW_ONEDNN  // what it has been measured to be faster at: bench/conv_bench.cc
+  const int64_t window = g.h.size * g.w.size, weights = window * g.c * g.filters;
+  if (window > 1 && g.c > 4 && g.h.stride == 1 && g.w.stride == 1)
+    return "a plain window, many channels";
+  if (weights > (window == 1 ? 65536 : 262144)) return "weights beyond the second cache";
+#endif
   return "";
 }
 
@@ -422,7 +428,7 @@ Prepared prepare(const CallSig& c, const Conv2DAttrs& a) {
 
 template <Pass pass>
 KernelSheet<Conv2DAttrs> sheet() {
-  return {.priority = 12,
+  return {.priority = 25,
           .declines = [](const CallSig& c, const Conv2DAttrs& a) { return declines(pass, c, a); },
           .prepare = prepare<pass>};
 }

@@ -7,12 +7,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <hwy/targets.h>
-
 #include <cmath>
 #include <random>
 
-#include "evenflow/graph/op.h"
+#include "evenflow/graph/attrs.h"
 #include "evenflow/ops/conv.h"
 #include "evenflow/ops/winograd_rules.h"
 
@@ -105,46 +103,6 @@ TEST(Winograd, IsTheConvolutionInF32ToItsBound) {
           EXPECT_LT(e.rms, tile == 4 ? 1.5e-6 : 5e-7);
         }
       }
-}
-
-// Each instruction set that this machine has, at every case, against the loops.
-TEST(Winograd, OnEveryTarget) {
-  for (int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    for (const char* name : {"winograd_kernel", "winograd_kernel_grad", "winograd_conv2d",
-                             "winograd_conv2d_kernel_grad"})
-      for (const OpDef::Case& c : find_op(name).cases) {
-        const OpDef& op = find_op(name);
-        if (c.flags.bench || !c.flags.fails.empty()) continue;
-        SCOPED_TRACE(op.name + "/" + c.name);
-        Sigs in;
-        Tensors x;
-        std::vector<View> views;
-        for (const CaseInput& i : c.in)
-          in.push_back({DType::f32, i.shape}),
-              x.push_back(random(i.shape, DType::f32, unsigned(in.size())));
-        for (size_t i = 0; i < in.size(); ++i)
-          views.push_back({&in[i], const_cast<void*>(x[i].data())});
-        const Sigs out = op.shape(in, c.attrs.get());
-        auto run = [&](auto f, int64_t scratch_bytes) {
-          const BufferPtr memory = make_buffer(out[0].bytes()),
-                          scratch = make_buffer(scratch_bytes);
-          const View result[] = {{&out[0], memory->data()}};
-          f(Call{views, result, scratch->data()});
-          return tensor(out[0], memory);
-        };
-        const Tensor want = run([&](const Call& call) { op.loop(call, c.attrs.get()); }, 0);
-        for (const KernelDef& k : op.kernels()) {
-          if (!k.declines({in, out}, c.attrs.get()).empty()) continue;
-          const Prepared p = k.prepare({in, out}, c.attrs.get());
-          EXPECT_LT(error(run(p.run, p.scratch_bytes), want).worst, 5e-6);
-        }
-      }
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 // Images the size of an epoch's batch: 8192 tiles go into each sum.
