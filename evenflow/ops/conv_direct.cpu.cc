@@ -201,7 +201,7 @@ HWY_INLINE void each_panel(int64_t channels, F f) {
 }
 
 void run_pass(const DirectPass& p, const float* x, const float* u, float* y, float* scratch) {
-  Slots slots(int(p.chunks));
+  Slots slots(p.chunks);
   parallel_for(p.n * p.strips, p.grain, [&](int64_t begin, int64_t end) {
     const Slots::Slot slot(slots);
     float* copy = scratch + slot.index() * p.x_floats;
@@ -227,10 +227,11 @@ void run_pass(const DirectPass& p, const float* x, const float* u, float* y, flo
 }
 
 void sum_products(const DirectPass& p, const float* x, const float* dy, float* dkernel,
-                  float* scratch) {
+                  float* scratch, bool accumulate) {
   const int64_t k = p.columns * p.c, wide = (p.co + kLanes - 1) / kLanes * kLanes;
   const int64_t size = p.rows * k * wide;
-  float* partials = scratch + p.chunks * p.x_floats;
+  const bool direct = p.chunks == 1 && wide == p.co;  // the one chunk adds to the result
+  float* partials = direct ? dkernel : scratch + p.chunks * p.x_floats;
   parallel_for(p.n * p.strips, p.grain, [&](int64_t begin, int64_t end) {
     const int64_t chunk = begin / p.grain;
     float *copy = scratch + chunk * p.x_floats, *partial = partials + chunk * size;
@@ -245,7 +246,7 @@ void sum_products(const DirectPass& p, const float* x, const float* dy, float* d
                  .rows = last - first,
                  .columns = p.ow,
                  .sum_row = wide,
-                 .add = s > begin};
+                 .add = s > begin || (direct && accumulate)};
       for (int64_t r = 0; r < p.rows; ++r)
         each_panel(p.co, [&](auto v, int64_t channel, int64_t place) {
           constexpr int kV = decltype(v)::value, kM = std::min(16, kAccumulators / kV);
@@ -258,6 +259,7 @@ void sum_products(const DirectPass& p, const float* x, const float* dy, float* d
         });
     }
   });
+  if (direct) return;
   parallel_for(p.rows * k, std::max<int64_t>(1, 16384 / wide), [&](int64_t begin, int64_t end) {
     const Float d;
     for (int64_t r = begin; r < end; ++r)
@@ -265,7 +267,15 @@ void sum_products(const DirectPass& p, const float* x, const float* dy, float* d
         const float* from = partials + r * wide + at;
         Vector sum = hn::LoadU(d, from);
         for (int64_t c = 1; c < p.chunks; ++c) sum = hn::Add(sum, hn::LoadU(d, from + c * size));
-        hn::StoreU(sum, d, dkernel + r * p.co + std::min(at, p.co - kLanes));
+        float* to = dkernel + r * p.co + at;
+        if (at + kLanes <= p.co) {
+          hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, to), sum) : sum, d, to);
+          continue;
+        }
+        HWY_ALIGN float lanes[kLanes];  // the new channels of an overlapping vector are its last
+        hn::Store(sum, d, lanes);
+        for (int64_t i = 0, n = p.co - at; i < n; ++i)
+          to[i] = lanes[kLanes - n + i] + (accumulate ? to[i] : 0.0f);
       }
   });
 }
@@ -276,8 +286,8 @@ void direct_pass(const DirectPass& p, const float* x, const float* u, float* y, 
   direct_kernels::run_pass(p, x, u, y, scratch);
 }
 void direct_products(const DirectPass& p, const float* x, const float* dy, float* dkernel,
-                     float* scratch) {
-  direct_kernels::sum_products(p, x, dy, dkernel, scratch);
+                     float* scratch, bool accumulate) {
+  direct_kernels::sum_products(p, x, dy, dkernel, scratch, accumulate);
 }
 
 }  // namespace evenflow::cpu::HWY_NAMESPACE
@@ -293,7 +303,13 @@ HWY_EXPORT(direct_products);
 
 namespace {
 using cpu::DirectPass;
-constexpr int64_t kMost = 32, kSums = 16;  // chunks
+constexpr int64_t kMost = 32;  // chunks
+
+// Each chunk of a kernel gradient has a sum of its own.
+int64_t sums_of(const ConvGeometry& g) {
+  constexpr int64_t kWindows = 2048;
+  return std::clamp<int64_t>(g.n * g.h.out * g.w.out / kWindows, 1, 16);
+}
 
 int64_t rounded(int64_t floats) { return (floats + 15) / 16 * 16; }
 
@@ -409,7 +425,7 @@ Prepared prepare(const CallSig& c, const Conv2DAttrs& a) {
             },
             4 * (rounded(g.h.size * g.w.size * g.c * g.filters) + plan.scratch)};
   } else {
-    const DirectPass p = forward_pass(g, pass == Pass::forward ? kMost : kSums);
+    const DirectPass p = forward_pass(g, pass == Pass::forward ? kMost : sums_of(g));
     const int64_t lanes = HWY_DYNAMIC_DISPATCH(cpu::direct_lanes)();
     const int64_t sums = pass == Pass::forward ? 0
                                                : g.h.size * g.w.size * g.c *
@@ -420,7 +436,7 @@ Prepared prepare(const CallSig& c, const Conv2DAttrs& a) {
               if constexpr (pass == Pass::forward)
                 HWY_DYNAMIC_DISPATCH(cpu::direct_pass)(p, x, y, out, scratch);
               else
-                HWY_DYNAMIC_DISPATCH(cpu::direct_products)(p, x, y, out, scratch);
+                HWY_DYNAMIC_DISPATCH(cpu::direct_products)(p, x, y, out, scratch, call.accumulate);
             },
             4 * p.chunks * (p.x_floats + sums)};
   }
@@ -429,6 +445,7 @@ Prepared prepare(const CallSig& c, const Conv2DAttrs& a) {
 template <Pass pass>
 KernelSheet<Conv2DAttrs> sheet() {
   return {.priority = 25,
+          .accumulates = pass == Pass::kernel_grad,
           .declines = [](const CallSig& c, const Conv2DAttrs& a) { return declines(pass, c, a); },
           .prepare = prepare<pass>};
 }

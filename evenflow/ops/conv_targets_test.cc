@@ -54,6 +54,15 @@ int check(const OpDef& op, const OpDef::Case& c) {
       worst = std::max(worst, std::abs(double(got[i]) - want[i]));
     EXPECT_LT(worst, 1e-5 * std::sqrt(scale)) << k.name;
     ++n;
+    if (!k.accumulates) continue;
+    const auto twice = run(
+        [&](Call call) {
+          p.run(call);
+          call.accumulate = true;
+          p.run(call);
+        },
+        p.scratch_bytes);
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_FLOAT_EQ(twice[i], 2 * got[i]) << k.name;
   }
   return n;
 }

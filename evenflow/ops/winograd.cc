@@ -8,6 +8,7 @@
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/conv_geometry.h"
+#include "evenflow/ops/winograd_plan.h"
 #include "evenflow/ops/winograd_rules.h"
 
 namespace evenflow {
@@ -58,6 +59,30 @@ const WinogradMatrices& winograd_matrices(int64_t tile) {
                                         {1, 1, 1, 0,  //
                                          0, 1, -1, -1}}};
   return tile == 4 ? four : two;
+}
+
+// Cycles of vectors of 16 lanes, about as measured (bench/conv_bench.cc): a multiplication counts
+// 1, a transform 6 a vector; u comes from the second, the third cache or memory with 24, 8 or 2.5
+// bytes.
+int64_t winograd_tile(int64_t n, int64_t h, int64_t w, int64_t ci, int64_t co) {
+  constexpr int64_t kLanes = 16;
+  if (ci < kLanes || co < kLanes || n < 1 || h < 1 || w < 1) return 0;
+  const double images = double(n), pairs = double(ci) * double(co) / kLanes;
+  double best = 0.9 * 9 * images * double(h) * double(w) * pairs / 0.92;
+  int64_t r = 0;
+  for (int64_t tile : {4, 2}) {
+    const double points = double((tile + 2) * (tile + 2));
+    const double tiles = images * double((h - 1) / tile + 1) * double((w - 1) / tile + 1);
+    const double bytes = points * double(ci) * double(co) * 4;
+    const double block = std::min(double(cpu::winograd_block(ci, co)), std::ceil(tiles / 2));
+    const double read = std::ceil(tiles / block) * bytes /
+                        (bytes < 1e6    ? 24
+                         : bytes < 16e6 ? 8
+                                        : 2.5);
+    const double cycles = tiles * points * (pairs / 0.9 + 6 * double(ci + co) / kLanes) + read;
+    if (cycles < best) best = cycles, r = tile;
+  }
+  return r;
 }
 
 namespace {
@@ -416,6 +441,7 @@ OP(winograd_conv2d, WinogradAttrs) {
         return winograd_cost(winograd_geometry_of(c.in[0], c.in[1], a),
                              double(c.in[0].bytes() + c.in[1].bytes() + c.out[0].bytes()));
       },
+      .batch = batch_of<WinogradAttrs, 2>,
       .cases =
           [] {
             auto cases = winograd_cases([](Shape x, Shape u, Shape) -> std::vector<CaseInput> {
@@ -471,6 +497,7 @@ OP(winograd_conv2d_kernel_grad, WinogradAttrs) {
         return winograd_cost(winograd_geometry(c.in[0], c.in[1].shape[3], a),
                              double(c.in[0].bytes() + c.in[1].bytes() + c.out[0].bytes()));
       },
+      .batch = batch_of<WinogradAttrs, 0, BatchRule::sum>,
       .cases =
           [] {
             auto cases = winograd_cases([](Shape x, Shape, Shape y) -> std::vector<CaseInput> {
@@ -517,6 +544,7 @@ OP(winograd_conv2d_input_grad, WinogradAttrs) {
             return winograd_cost(winograd_geometry_of(c.in[2], c.in[0], a),
                                  double(c.in[0].bytes() + c.in[1].bytes() + c.out[0].bytes()));
           },
+          .batch = batch_of<WinogradAttrs, 1>,
           .cases =
               [] {
                 auto cases =

@@ -170,7 +170,7 @@ void forward(const WinogradPlan& p, const float* x, const float* u, float* y, fl
       hn::StoreU(load_vector<true>(u + r * g.co, g.co), Float(), scratch + r * kLanes);
     u = scratch, u_row = kLanes;
   }
-  Slots slots(int(p.slots));
+  Slots slots(p.slots);
   parallel_for(p.blocks, p.grain, [&](int64_t begin, int64_t end) {
     const Slots::Slot slot(slots);
     float* zeros = scratch + p.packed + slot.index() * p.slot;
@@ -253,7 +253,7 @@ void kernel_grad(const WinogradPlan& p, const float* x, const float* dy, float* 
   float* partials = scratch + p.slots * p.slot;
   const int64_t co_blocks = ceil_div(g.co, p.co_block);
   const bool overlaps = g.co - (co_blocks - 1) * p.co_block >= kLanes;  // the last vector
-  Slots slots(int(p.slots));
+  Slots slots(p.slots);
   parallel_for(p.chunks * p.pairs, 1, [&](int64_t task, int64_t) {
     const int64_t chunk = task / p.pairs, pair = task % p.pairs;
     const int64_t i0 = pair / co_blocks * p.ci_block, ci = std::min(p.ci_block, g.ci - i0);
@@ -262,7 +262,7 @@ void kernel_grad(const WinogradPlan& p, const float* x, const float* dy, float* 
     const Slots::Slot slot(slots);
     float* zeros = scratch + slot.index() * p.slot;
     float *v = zeros + p.zeros, *d = v + points * p.point_i;
-    float* partial = partials + chunk * p.partial;
+    float* partial = p.direct ? du : partials + chunk * p.partial;
     std::fill(zeros, zeros + p.zeros, 0.0f);
     const int64_t begin = chunk * p.grain, end = std::min(p.blocks, begin + p.grain);
     for (int64_t b = begin; b < end; ++b) {
@@ -278,7 +278,7 @@ void kernel_grad(const WinogradPlan& p, const float* x, const float* dy, float* 
           for (int64_t o = 0; o < vo;) {
             const float* dk = d + k * p.point_o + o * p.block * kLanes;
             float* to = sum + o * kLanes;
-            const bool add = b > begin;
+            const bool add = b > begin || (p.direct && accumulate);
             if (vo - o >= kVectors) {
               add_vector<kVectors>(vk, dk, count, p.block, to, wide, add, lanes), o += kVectors;
             } else if (vo - o >= 2) {
@@ -291,6 +291,7 @@ void kernel_grad(const WinogradPlan& p, const float* x, const float* dy, float* 
       }
     }
   });
+  if (p.direct) return;
   // The sums of the chunks, in their order.
   const int64_t rows = points * g.ci;
   parallel_for(rows, std::max<int64_t>(1, 16384 / wide), [&](int64_t begin, int64_t end) {
@@ -355,23 +356,30 @@ WinogradPlan winograd_plan(const WinogradGeometry& g, bool kernel_grad) {
   }
   const int64_t vi = ceil_div(p.ci_block, lanes), vo = ceil_div(p.co_block, lanes);
   const int64_t tiles = g.tiles();
-  p.block = (vi + vo) * lanes > 64 ? 16 : 32;
-  if (tiles < 4 * p.block) p.block = round_up(ceil_div(tiles, 4), 4);
-  p.blocks = ceil_div(tiles, p.block);
+  p.block = winograd_block(p.ci_block, p.co_block);
   int64_t most = 32;
   if (kernel_grad) {
     // Each chunk has a sum of its own, which costs as much as some tens of tiles.
     constexpr int64_t kTiles = 128, kBytes = 64 << 20;
     p.partial = g.points() * g.ci * p.vo * lanes;
     most = std::clamp<int64_t>(std::min(tiles / kTiles, kBytes / (4 * p.partial)), 1, 16);
+    p.block = std::min(p.block, round_up(tiles, 4));
+  } else if (tiles < 2 * p.block) {
+    p.block = round_up(ceil_div(tiles, 2), 4);
   }
+  p.blocks = ceil_div(tiles, p.block);
   p.grain = ceil_div(p.blocks, most), p.chunks = ceil_div(p.blocks, p.grain);
+  // One chunk adds to the result itself, if its rows are whole vectors.
+  p.direct = kernel_grad && p.chunks == 1 && g.co % lanes == 0;
+  if (p.direct) p.partial = 0;
   p.point_i = vi * p.block * lanes + kWinogradPad;
   p.point_o = vo * p.block * lanes + kWinogradPad;
-  p.slots = std::min<int64_t>(Slots::kMost, p.chunks * p.pairs);
   const int64_t pixels = g.tile + 2;
   p.zeros = round_up(pixels * std::max(g.ci, g.co) + lanes, 16);
   p.slot = round_up(p.zeros + g.points() * (p.point_i + p.point_o), 16);
+  constexpr int64_t kSlotFloats = 16 << 20;
+  p.slots =
+      std::min({Slots::kMost, p.chunks * p.pairs, std::max<int64_t>(8, kSlotFloats / p.slot)});
   if (!kernel_grad && g.co < lanes) p.packed = round_up(g.points() * g.ci * lanes, 16);
   return p;
 }
@@ -401,12 +409,14 @@ KERNEL(winograd_conv2d, WinogradAttrs, tiles) {
 }
 KERNEL(winograd_conv2d_kernel_grad, WinogradAttrs, tiles) {
   return {.priority = 10,
+          .accumulates = true,
           .declines = [](const CallSig& c, const WinogradAttrs&) { return declines(c); },
           .prepare = [](const CallSig& c, const WinogradAttrs& a) -> Prepared {
             const auto p =
                 cpu::winograd_plan(winograd_geometry(c.in[0], c.in[1].shape[3], a), true);
             return {[p](const Call& call) {
-                      HWY_DYNAMIC_DISPATCH(cpu::winograd_conv2d_kernel_gradient)(p, call, false);
+                      HWY_DYNAMIC_DISPATCH(cpu::winograd_conv2d_kernel_gradient)
+                      (p, call, call.accumulate);
                     },
                     p.bytes()};
           }};

@@ -41,4 +41,11 @@ Tensor winograd_conv2d_kernel_grad(In x, In dy, WinogradAttrs attrs = {});
 /// and the flipped kernel, with paddings 2 - p, is the same and faster.
 Tensor winograd_conv2d_input_grad(In u, In dy, In x_like, WinogradAttrs attrs = {});
 
+/// The tile, 4 or 2, with which n images of h x w outputs are made faster than by other kernels; 0
+/// if there is none. An estimate, for the data and the kernel gradient too.
+int64_t winograd_tile(int64_t n, int64_t h, int64_t w, int64_t ci, int64_t co);
+inline bool winograd_pays(int64_t ci, int64_t co, int64_t h, int64_t w, int64_t n) {
+  return winograd_tile(n, h, w, ci, co) != 0;
+}
+
 }  // namespace evenflow

@@ -61,19 +61,33 @@ void plain(const float* kernel, int64_t ci, int64_t co, float* u) {
   });
 }
 
+// Squares of channels are turned over in the first cache, so that whole lines are read.
 template <int kTile, bool kPart>
 void flipped(const float* kernel, int64_t ci, int64_t co, float* u) {
+  constexpr int64_t kSquare = 16;
   const int64_t plane = ci * co, n = std::min(kLanes, ci);
-  each_vector(co, ci, [&](int64_t o, int64_t i) {
-    HWY_ALIGN float taps[9][kLanes] = {};
-    const float* from = kernel + i * co + o;
-    for (int t = 0; t < 9; ++t)
-      for (int64_t l = 0; l < n; ++l) taps[8 - t][l] = from[t * plane + l * co];
-    Vector k[9];
-    EVENFLOW_UNROLL
-    for (int t = 0; t < 9; ++t) k[t] = hn::Load(Float(), taps[t]);
-    transform<kTile, kPart>(k, u + o * ci + i, plane, ci);
-  });
+  const int64_t blocks = (co - 1) / kSquare + 1;
+  parallel_for(blocks, std::max<int64_t>(1, kWork / (kSquare * ci)),
+               [&](int64_t begin, int64_t end) {
+                 HWY_ALIGN float taps[9][kSquare][kLanes] = {};
+                 for (int64_t b = begin; b < end; ++b) {
+                   const int64_t o0 = b * kSquare, outputs = std::min(kSquare, co - o0);
+                   for (int64_t c = 0; c < ci; c += kLanes) {
+                     const int64_t i = std::max<int64_t>(0, std::min(c, ci - kLanes));
+                     for (int t = 0; t < 9; ++t)
+                       for (int64_t l = 0; l < n; ++l) {
+                         const float* from = kernel + t * plane + (i + l) * co + o0;
+                         for (int64_t o = 0; o < outputs; ++o) taps[8 - t][o][l] = from[o];
+                       }
+                     for (int64_t o = 0; o < outputs; ++o) {
+                       Vector k[9];
+                       EVENFLOW_UNROLL
+                       for (int t = 0; t < 9; ++t) k[t] = hn::Load(Float(), taps[t][o]);
+                       transform<kTile, kPart>(k, u + (o0 + o) * ci + i, plane, ci);
+                     }
+                   }
+                 }
+               });
 }
 
 template <int kTile, bool kPart>

@@ -11,9 +11,10 @@ namespace evenflow::cpu {
 /// A chunk takes the lowest free piece, so that few threads touch few pieces, again and again.
 class Slots {
  public:
-  static constexpr int kMost = 64;
+  static constexpr int64_t kMost = 64;
   /// 1..kMost. With fewer pieces than chunks at work, chunks wait for one another.
-  explicit Slots(int count) : free_(count == kMost ? ~uint64_t(0) : (uint64_t(1) << count) - 1) {}
+  explicit Slots(int64_t count)
+      : free_(count == kMost ? ~uint64_t(0) : (uint64_t(1) << count) - 1) {}
 
   class Slot {
    public:
