@@ -524,16 +524,16 @@ std::vector<int64_t> extents_of(const Point& p) {
 std::optional<Point> resized(const Point& p, int64_t from, int64_t to, int64_t most) {
   Sigs sigs = p.sigs;
   int64_t elements = 0;
-  for (auto& s : sigs) {
-    for (int d = 0; d < s.shape.rank(); ++d)
-      if (s.shape[d] == from) s.shape = s.shape.with(d, to);
-    elements += s.shape.count();
-  }
-  if (elements > most) return std::nullopt;
   try {
+    for (auto& s : sigs) {
+      for (int d = 0; d < s.shape.rank(); ++d)
+        if (s.shape[d] == from) s.shape = s.shape.with(d, to);
+      elements += s.shape.count();
+      if (elements > most) return std::nullopt;
+    }
     for (auto& s : p.op->shape(sigs, p.c->attrs.get()))
       if (s.shape.count() > 4 * most) return std::nullopt;
-  } catch (const Error&) {
+  } catch (const Error&) {  // no such shape, or refused
     return std::nullopt;
   }
   Point q = with_sigs(p, sigs);
