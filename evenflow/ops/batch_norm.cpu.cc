@@ -493,5 +493,30 @@ KERNEL(merge_stacked_statistics, NoAttrs, chan) {
   }};
 }
 
+KERNEL(moving_average, MovingAverageAttrs, one_pass) {
+  return {.declines = [](const CallSig& c, const MovingAverageAttrs&) -> std::string {
+            const DType d = c.in[0].dtype;
+            return d == DType::f32 || d == DType::f64 ? "" : "the average is neither f32 nor f64";
+          },
+          .run =
+              [](const Call& c, const MovingAverageAttrs& a) {
+                double n = 0, rate = 1 - a.momentum;
+                visit(c.in[2].dtype(), [&](auto zero) {
+                  n = double(compute_t<decltype(zero)>(*c.in[2].as<decltype(zero)>()));
+                });
+                const double count = double(*c.in[3].as<int64_t>());
+                if (a.debiased)
+                  rate = a.momentum == 1 ? 1 / count : rate / (1 - std::pow(a.momentum, count));
+                with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                  using C = decltype(zero);
+                  const C *moving = c.in[0].as<C>(), *value = c.in[1].as<C>();
+                  C* next = c.out[0].as<C>();
+                  const C r = C(rate);
+                  for (int64_t i = 0, size = c.out[0].count(); i < size; ++i)
+                    next[i] = n > 0 ? moving[i] + (value[i] - moving[i]) * r : moving[i];
+                });
+              }};
+}
+
 }  // namespace evenflow
 #endif

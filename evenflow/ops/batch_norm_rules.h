@@ -14,6 +14,14 @@ struct AxisSetAttrs {
     field("axis", self.axis, "the axes with statistics of their own");
   }
 };
+struct MovingAverageAttrs {
+  double momentum = 0.99;
+  bool debiased = false;
+  static void fields(auto& self, auto&& field) {
+    field("momentum", self.momentum, "weight of the old value");
+    field("debiased", self.debiased, "whether early averages are freed from their initial value");
+  }
+};
 struct ChannelLayout {
   Shape channels;          ///< extents of the kept axes
   Shape wide;              ///< the same with 1 for the merged ones

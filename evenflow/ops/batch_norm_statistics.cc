@@ -255,16 +255,57 @@ Statistics merge_stacked_statistics(const Statistics& parts) {
 }
 
 // ---- moving averages
-Tensor moving_average(In moving_in, In value, In n, In count, double momentum, bool debiased) {
-  if (!(momentum >= 0 && momentum <= 1))
-    fail({"moving_average: momentum is ", momentum, ", expected between 0 and 1"});
-  Tensor moving = moving_in.as(), rate = full({}, 1 - momentum, DType::f64);
-  if (debiased) {  // in f64: 1 - momentum^count loses six digits of an f32 at momentum 0.999
-    Tensor c = cast(count.as(), DType::f64);
-    rate = momentum == 1 ? 1 / c : (1 - momentum) / (1 - power(full({}, momentum, DType::f64), c));
-  }
-  Tensor next = moving + (value - moving) * cast(rate, moving.dtype());
-  return select(greater(n, 0), next, moving);
+OP(moving_average, MovingAverageAttrs) {
+  return {
+      .summary = "A moving average that forgets, with a value more",
+      .doc =
+          "moving + rate (value - moving), where rate is 1 - momentum, or (1 - momentum) / (1 - "
+          "momentum^count). n = 0 changes nothing.",
+      .inputs = {{"moving", floating, "[...]"},
+                 {"value", floating, "like moving"},
+                 {"n", numeric.as(0), "[]: elements behind the value"},
+                 {"count", i64_only, "[]: number of this update, from 1"}},
+      .outputs = {{"next", "like moving"}},
+      .shape = [](std::span<const Sig> in, const MovingAverageAttrs& a) -> Sigs {
+        if (!(a.momentum >= 0 && a.momentum <= 1))
+          fail({"momentum is ", a.momentum, ", expected between 0 and 1"});
+        if (in[1] != in[0]) fail({"value is ", str(in[1]), ", expected ", str(in[0]), " (moving)"});
+        for (size_t i : {2, 3})
+          if (in[i].shape.rank())
+            fail({i == 2 ? "n" : "count", " is ", str(in[i]), ", expected a scalar"});
+        return {in[0]};
+      },
+      .reference = [](const Tensors& in, const MovingAverageAttrs& a) -> Tensors {
+        const Tensor &moving = in[0], &value = in[1];
+        Tensor rate = full({}, 1 - a.momentum, DType::f64);
+        if (a.debiased) {  // in f64: 1 - momentum^count loses six digits of an f32 at momentum
+                           // 0.999
+          Tensor c = cast(in[3], DType::f64);
+          rate = a.momentum == 1
+                     ? 1 / c
+                     : (1 - a.momentum) / (1 - power(full({}, a.momentum, DType::f64), c));
+        }
+        Tensor next = moving + (value - moving) * cast(rate, moving.dtype());
+        return {select(greater(in[2], 0), next, moving)};
+      },
+      .traits = {.pointwise = true, .keeps_float32 = true},
+      .cases =
+          {{"plain", {{5}, {5}, values({}, {3}), values({}, {4})}},
+           {"debiased",
+            {{2, 3}, {2, 3}, values({}, {3}), values({}, {4})},
+            {.momentum = 0.9, .debiased = true}},
+           {"first", {{5}, {5}, values({}, {3}), values({}, {1})}, {.debiased = true}},
+           {"all", {{5}, {5}, values({}, {3}), values({}, {4})}, {.momentum = 1, .debiased = true}},
+           {"nothing", {{5}, {5}, values({}, {0}), values({}, {4})}, {}, {.no_gradient = true}},
+           {"momentum",
+            {{5}, {5}, values({}, {3}), values({}, {4})},
+            {.momentum = 2},
+            {.fails = "momentum is 2"}},
+           {"value", {{5}, {4}, values({}, {3}), values({}, {4})}, {}, {.fails = "value is"}}}};
+}
+Tensor moving_average(In moving, In value, In n, In count, double momentum, bool debiased) {
+  return call(moving_average_op(), {moving, value, n, In(cast(count, DType::i64), count.where)},
+              MovingAverageAttrs{momentum, debiased})[0];
 }
 
 }  // namespace evenflow
