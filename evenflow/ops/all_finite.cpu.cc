@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether everything is finite, a vector at a time: every step asks it of every gradient.
+#include <algorithm>
+#include <cstring>
+
+#include "evenflow/core/parallel.h"
+#include "evenflow/graph/op.h"
+
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "evenflow/ops/all_finite.cpu.cc"
+#include "hwy/foreach_target.h"
+#include <hwy/highway.h>
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace evenflow::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// All bits of the exponent are set in an infinity and in a NaN: the largest of them tells.
+template <class U>
+bool finite(const U* x, int64_t n, U exponent) {
+  const hn::ScalableTag<U> d;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const auto mask = hn::Set(d, exponent);
+  auto bad0 = hn::FirstN(d, 0), bad1 = bad0;
+  int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    bad0 = hn::Or(bad0, hn::Eq(hn::And(hn::LoadU(d, x + i), mask), mask));
+    bad1 = hn::Or(bad1, hn::Eq(hn::And(hn::LoadU(d, x + i + lanes), mask), mask));
+  }
+  bool ok = hn::AllFalse(d, hn::Or(bad0, bad1));
+  for (; i < n; ++i) ok &= (x[i] & exponent) != exponent;
+  return ok;
+}
+bool finite_f32(const void* x, int64_t n) {
+  return finite(static_cast<const uint32_t*>(x), n, uint32_t(0x7f800000));
+}
+bool finite_f64(const void* x, int64_t n) {
+  return finite(static_cast<const uint64_t*>(x), n, uint64_t(0x7ff) << 52);
+}
+bool finite_bf16(const void* x, int64_t n) {
+  return finite(static_cast<const uint16_t*>(x), n, uint16_t(0x7f80));
+}
+bool finite_f16(const void* x, int64_t n) {
+  return finite(static_cast<const uint16_t*>(x), n, uint16_t(0x7c00));
+}
+}  // namespace evenflow::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace evenflow::cpu {
+HWY_EXPORT(finite_f32);
+HWY_EXPORT(finite_f64);
+HWY_EXPORT(finite_bf16);
+HWY_EXPORT(finite_f16);
+static bool finite(DType d, const void* x, int64_t n) {
+  switch (d) {
+    case DType::f32:
+      return HWY_DYNAMIC_DISPATCH(finite_f32)(x, n);
+    case DType::f64:
+      return HWY_DYNAMIC_DISPATCH(finite_f64)(x, n);
+    case DType::bf16:
+      return HWY_DYNAMIC_DISPATCH(finite_bf16)(x, n);
+    default:
+      return HWY_DYNAMIC_DISPATCH(finite_f16)(x, n);
+  }
+}
+}  // namespace evenflow::cpu
+
+namespace evenflow {
+KERNEL(all_finite, NoAttrs, vector) {
+  return {.run = [](const Call& c, const NoAttrs&) {
+    bool ok = true;
+    for (auto& v : c.in) ok &= cpu::finite(v.dtype(), v.data, v.count());
+    *c.out[0].as<bool>() = ok;
+  }};
+}
+}  // namespace evenflow
+#endif
