@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "evenflow/core/log.h"
+#include "evenflow/graph/hoist.h"
 #include "evenflow/graph/pass.h"
 #include "evenflow/graph/picture.h"
 #include "evenflow/graph/program.h"
@@ -83,7 +84,18 @@ struct Function::Impl {
 
 void Function::Impl::plan(Program& p, Passes passes, const std::string& title) const {
   const Graph optimised = optimise(p.graph, passes);
-  p.plan = std::make_shared<Plan>(optimised, p.roles, options.use_reference);
+  p.before = nullptr;
+  if (p.targets.empty() && !options.use_reference) {
+    std::vector<char> steady;
+    for (auto& l : p.leaves) steady.push_back(bool(l.var));
+    if (Hoisted h = hoist(optimised, steady); h.any()) {
+      p.before = std::make_shared<Program::Before>();
+      p.before->plan = std::make_shared<Plan>(h.before, std::vector<Role>(h.before.results.size()));
+      p.before->leaves = std::move(h.leaves);
+      p.plan = std::make_shared<Plan>(h.main, p.roles);
+    }
+  }
+  if (!p.before) p.plan = std::make_shared<Plan>(optimised, p.roles, options.use_reference);
   picture_plan(title, p.graph, *p.plan);
 }
 
@@ -202,6 +214,25 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
   return last = t;
 }
 
+namespace {
+// What depends on variables alone, made now unless it is there for these versions.
+void add_steady(Program::Before& b, std::vector<BufferPtr>& leaves, const std::vector<uint64_t>& versions) {
+  {
+    std::lock_guard l(b.mutex);
+    if (!versions.empty() && versions == b.versions) return void(leaves.insert(leaves.end(), b.values.begin(), b.values.end()));
+  }
+  std::vector<BufferPtr> in;
+  for (int i : b.leaves) in.push_back(leaves[size_t(i)]);
+  auto run = b.plan->acquire();
+  b.plan->bind(*run, std::move(in));
+  b.plan->execute(*run, false);
+  b.plan->execute(*run, true);
+  leaves.insert(leaves.end(), run->results.begin(), run->results.end());
+  std::lock_guard l(b.mutex);
+  b.versions = versions, b.values = run->results;
+}
+}  // namespace
+
 // One run: snapshot, early part, predicate, late part with commit. An exception before the commit leaves no trace.
 bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs, Transaction* join) {
   std::vector<std::unique_lock<std::mutex>> locks;
@@ -215,6 +246,7 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
       if (l.var)
         if (Edge* e = join->proposal(l.var)) evaluate({*e});
   std::vector<BufferPtr> leaves;
+  std::vector<uint64_t> versions;  // of what the early part reads; none inside a step, which may have written
   leaves.reserve(p.leaves.size());
   {
     std::shared_lock snapshot(state_mutex());
@@ -233,7 +265,10 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
         join->versions.push_back(l.var->version);
       }
     }
+    if (p.before && !join)
+      for (int i : p.before->leaves) versions.push_back(p.leaves[size_t(i)].var->version);
   }
+  if (p.before) add_steady(*p.before, leaves, versions);
   const Plan& plan = *p.plan;
   auto r = plan.acquire();
   const size_t first = p.outputs + p.predicates;

@@ -2,6 +2,7 @@
 #include "evenflow/graph/plan.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -15,6 +16,7 @@
 namespace evenflow {
 namespace {
 constexpr int64_t kHeavy = 1 << 20;  // bytes of values from which a run moves to an executor thread: below, the hand-over costs more
+using Clock = std::chrono::steady_clock;
 int64_t aligned(int64_t n) { return (n + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment; }
 bool check_nan() {
   static const bool on = std::getenv("EVENFLOW_CHECK") && std::string_view(std::getenv("EVENFLOW_CHECK")) == "nan";
@@ -283,6 +285,18 @@ void Plan::check_finite(std::span<const View> out) {
   }
 }
 
+// "conv2d [onednn] "block1/conv" 812.4 us, 96 GFlop/s, 12 GB/s"
+std::string Plan::executed(const Graph::Call& c, const Step& s, double us) const {
+  const Sigs in = graph_.sigs(c.in), out = graph_.sigs(c.out);
+  Cost cost;
+  for (size_t i = 0; i < in.size(); ++i) cost.bytes += shape_only(c, i) ? 0 : double(in[i].bytes());
+  for (auto& o : out) cost.bytes += double(o.bytes());
+  if (c.op->cost) cost.flops = c.op->cost({in, out}, c.attrs.get()).flops;
+  std::string line = c.op->name + " [" + s.kernel_name + "]" + (c.name ? " \"" + *c.name + "\"" : "") + concat({" ", us, " us"});
+  if (cost.flops) line += concat({", ", cost.flops / us / 1e3, " GFlop/s"});
+  return line + concat({", ", cost.bytes / us / 1e3, " GB/s"});
+}
+
 void Plan::execute(Run& r, bool late) const {
   const size_t begin = late ? early_ : 0, end = late ? order_.size() : early_;
   if (begin == end) return;
@@ -295,6 +309,7 @@ void Plan::execute(Run& r, bool late) const {
       View* out = in + c.in.size();
       for (size_t i = 0; i < c.in.size(); ++i) in[i] = {&graph_.values[size_t(c.in[i])], r.ptr[size_t(storage_[size_t(c.in[i])])]};
       for (size_t i = 0; i < c.out.size(); ++i) out[i] = {&graph_.values[size_t(c.out[i])], r.ptr[size_t(storage_[size_t(c.out[i])])]};
+      const auto start = logs(Topic::exec) ? Clock::now() : Clock::time_point();
       try {
         s.kernel.run({{in, c.in.size()}, {out, c.out.size()}, s.scratch >= 0 ? base + s.scratch : nullptr,
                       s.accumulates && s.result >= 0 && !r.accumulate.empty() && r.accumulate[size_t(s.result)]});
@@ -304,7 +319,7 @@ void Plan::execute(Run& r, bool late) const {
       } catch (const std::bad_alloc&) {
         fail(Code::ResourceExhausted, {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": there is not enough memory, at ", str(c.where)});
       }
-      if (logs(Topic::exec)) log(Topic::exec, concat({c.op->name, " [", s.kernel_name, "]", c.name ? " \"" + *c.name + "\"" : ""}));
+      if (logs(Topic::exec)) log(Topic::exec, executed(c, s, std::chrono::duration<double, std::micro>(Clock::now() - start).count()));
     }
   };
   run_counters().kernels += int64_t(end - begin);

@@ -73,6 +73,7 @@ class Plan {
   void choose_kernels();
   void lay_out();
   static void check_finite(std::span<const View> out);
+  std::string executed(const Graph::Call& c, const Step& s, double us) const;
 
   Graph graph_;
   std::vector<Role> roles_;

@@ -19,6 +19,16 @@ struct Program {
   std::vector<Role> roles;
   bool shape_seen = false;  ///< by trace(): the function looked at an extent, and serves these extents only
   std::shared_ptr<Plan> plan;
+  /// What depends on variables alone, in a program that writes nothing; null if there is no such part. Its results are the last
+  /// leaves of `plan`, kept as long as the variables keep their versions.
+  struct Before {
+    std::shared_ptr<Plan> plan;
+    std::vector<int> leaves;  ///< numbers of the program's leaves
+    std::mutex mutex;
+    std::vector<uint64_t> versions;
+    std::vector<BufferPtr> values;
+  };
+  std::shared_ptr<Before> before;
 };
 
 /// Traces `body` for arguments of these signatures, without running or keeping it. Throws InvalidArgument when it proposes writes:

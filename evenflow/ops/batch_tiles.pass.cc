@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "evenflow/graph/pass.h"
 #include "evenflow/ops/batch_tiles.h"
@@ -194,7 +195,6 @@ class Tiler {
     BatchTilesAttrs a;
     std::map<std::pair<int, bool>, int> at;  // of a value, all of it or a tile
     std::vector<int> in, out;
-    int64_t bytes = 0;
     auto made_here = [&](int v, int of) { return group_of(v) == of; };
     auto value = [&](int v, bool whole) {
       auto [it, fresh] = at.emplace(std::pair(v, whole), 0);
@@ -209,7 +209,6 @@ class Tiler {
         if (!made_here(v, group_[size_t(i)]) && !at.count({v, whole})) {
           body->graph.leaves.push_back(value(v, whole));
           in.push_back(v), a.whole.push_back(whole);
-          if (!whole && !is_shape_only(c, k)) bytes += sig(v).bytes();
         }
         c.in[k] = value(v, whole);
       }
@@ -220,7 +219,6 @@ class Tiler {
       for (int& v : c.out) {
         const int w = v;
         v = value(w, false);
-        if (join == BatchRule::rows) bytes += sig(w).bytes();
         if (!outside[size_t(w)] && !all) continue;
         body->graph.results.push_back(v);
         out.push_back(w), a.joins.push_back(join);
@@ -228,7 +226,7 @@ class Tiler {
       body->graph.calls.push_back(std::move(c));
     }
     Rewriter(body->graph).finish();
-    const int64_t row = std::max<int64_t>(1, bytes / batch_);
+    const int64_t row = std::max<int64_t>(1, most_alive(body->graph) / batch_);
     a.tile = 1;
     while (a.tile * 2 * row <= kTileBytes && a.tile * 2 * kTilesAtLeast <= batch_) a.tile *= 2;
     a.body = std::move(body);
@@ -239,6 +237,32 @@ class Tiler {
             out,
             like.where,
             like.name};
+  }
+
+  // Bytes of the values along the batch that are in use together, at the worst moment.
+  int64_t most_alive(const Graph& g) const {
+    auto bytes = [&](int v) {
+      const Sig& s = g.values[size_t(v)];
+      return s.shape.rank() && s.shape[0] == batch_ ? s.bytes() : 0;
+    };
+    std::vector<int> last(g.values.size(), -1);
+    for (size_t i = 0; i < g.calls.size(); ++i)
+      for (size_t k = 0; k < g.calls[i].in.size(); ++k)
+        if (!is_shape_only(g.calls[i], k)) last[size_t(g.calls[i].in[k])] = int(i);
+    std::vector<char> seen(g.values.size());
+    int64_t now = 0, most = 0;
+    for (size_t i = 0; i < g.calls.size(); ++i) {
+      auto enter = [&](int v) {
+        if (!std::exchange(seen[size_t(v)], 1)) now += bytes(v);
+      };
+      for (int v : g.calls[i].in)
+        if (last[size_t(v)] >= int(i)) enter(v);
+      for (int v : g.calls[i].out) enter(v);
+      most = std::max(most, now);
+      for (size_t v = 0; v < seen.size(); ++v)
+        if (seen[v] == 1 && last[v] <= int(i)) seen[v] = 2, now -= bytes(int(v));
+    }
+    return most;
   }
 
   Graph& g_;
