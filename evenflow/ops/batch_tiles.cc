@@ -54,6 +54,20 @@ void check_joins(const Sigs& out, const std::vector<int64_t>& joins, int64_t bat
     }
   }
 }
+// What a tile of so many rows gives must fit where it is put: the body may come from a file.
+void check_tile(std::span<const Sig> in, const Sigs& out, const BatchTilesAttrs& a, int64_t rows) {
+  Sigs part(in.begin(), in.end());
+  for (size_t i = 0; i < part.size(); ++i)
+    if (!a.whole[i]) part[i].shape = part[i].shape.with(0, rows);
+  const Sigs got = a.body->result_sigs(part);
+  for (size_t i = 0; i < out.size(); ++i) {
+    Sig expected = out[i];
+    if (a.joins[i] == BatchRule::rows) expected.shape = expected.shape.with(0, rows);
+    if (got[i] != expected)
+      fail({"outputs[", i, "] of a tile of ", rows, " rows is ", str(got[i]), ", expected ",
+            str(expected)});
+  }
+}
 }  // namespace
 
 OP(batch_tiles, BatchTilesAttrs) {
@@ -71,8 +85,11 @@ OP(batch_tiles, BatchTilesAttrs) {
         if (a.joins.size() != a.body->graph.results.size())
           fail({"joins has ", a.joins.size(), " entries, expected ", a.body->graph.results.size()});
         if (a.tile < 1) fail({"tile is ", a.tile, ", expected at least 1"});
+        const int64_t batch = batch_of(in, a.whole);
         const Sigs out = a.body->result_sigs(in);
-        check_joins(out, a.joins, batch_of(in, a.whole));
+        check_joins(out, a.joins, batch);
+        for (int64_t rows : {a.tile, batch % a.tile})
+          if (rows && rows < batch) check_tile(in, out, a, rows);
         return out;
       },
       .reference = [](const Tensors& in, const BatchTilesAttrs& a) -> Tensors {
@@ -81,6 +98,10 @@ OP(batch_tiles, BatchTilesAttrs) {
       .traits = {.variadic = true},
       .cases = {{"rows", {{6, 3}, {3}}, {example(false), {0, 1}, {0}, 4}},
                 {"statistics", {{6, 3}, {3}}, {example(true), {0, 1}, {0, 2, 2, 2}, 4}},
+                {"sum_of_rows",
+                 {{6, 3}, {3}},
+                 {example(false), {0, 1}, {1}, 4},
+                 {.fails = "of a tile of 4 rows is f32[4,3], expected f32[6,3]"}},
                 {"tile", {{6, 3}, {3}}, {example(false), {0, 1}, {0}, 0}, {.fails = "tile is 0"}}}};
 }
 
