@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench.h"
 
+#include <unistd.h>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <unistd.h>
 #include <fstream>
 
 #include "cli/commands.h"
 #include "evenflow/core/parallel.h"
+#include "evenflow/format/file.h"
 #include "evenflow/format/json.h"
 #include "evenflow/format/npy.h"
 #include "evenflow/format/npz.h"
-#include "evenflow/format/file.h"
 
 namespace evenflow::cli {
 namespace {
 using Clock = std::chrono::steady_clock;
-double since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+double since(Clock::time_point t) {
+  return std::chrono::duration<double>(Clock::now() - t).count();
+}
 }  // namespace
 
-std::vector<Timing> alternate(const std::vector<std::function<void()>>& works, double seconds, int64_t min_runs) {
+std::vector<Timing> alternate(const std::vector<std::function<void()>>& works, double seconds,
+                              int64_t min_runs) {
   for (auto& w : works) w(), w();
   std::vector<std::vector<double>> ms(works.size());
   const auto start = Clock::now();
@@ -44,7 +47,10 @@ double peak_mb() {
     if (line.rfind("VmHWM:", 0) == 0) return std::atof(line.c_str() + 6) / 1024;
   return 0;
 }
-nlohmann::json to_json(const Timing& t) { return {{"median_ms", t.median_ms}, {"best_ms", t.best_ms}, {"runs", t.runs}, {"peak_mb", peak_mb()}}; }
+nlohmann::json to_json(const Timing& t) {
+  return {
+      {"median_ms", t.median_ms}, {"best_ms", t.best_ms}, {"runs", t.runs}, {"peak_mb", peak_mb()}};
+}
 
 namespace {
 void print(const nlohmann::json& j, bool json) {
@@ -55,12 +61,19 @@ Tensor normal_data(const Shape& s, uint64_t seed) {
   return tensor(Initializer("RandomNormal", 0, 1)(s, seed), s);
 }
 
-// ---- nets -----------------------------------------------------------------------------------------------------------------------
+// ---- nets
+// -----------------------------------------------------------------------------------------------------------------------
 SymbolicTensor conv_bn(const SymbolicTensor& x, int64_t filters, int64_t size, int64_t stride) {
-  auto y = Conv2D({.filters = filters, .kernel_size = size, .strides = stride, .padding = "same", .use_bias = false, .kernel_initializer = "he_normal"})(x);
+  auto y = Conv2D({.filters = filters,
+                   .kernel_size = size,
+                   .strides = stride,
+                   .padding = "same",
+                   .use_bias = false,
+                   .kernel_initializer = "he_normal"})(x);
   return BatchNormalization()(y);
 }
-// He et al. 2016, section 4.2, n = 3; 1x1 convolution and batch norm on the shortcut where the shape changes.
+// He et al. 2016, section 4.2, n = 3; 1x1 convolution and batch norm on the shortcut where the
+// shape changes.
 Model resnet20() {
   auto in = Input({32, 32, 3});
   auto x = ReLU()(conv_bn(in, 16, 3, 1));
@@ -71,18 +84,21 @@ Model resnet20() {
       auto skip = stride > 1 ? conv_bn(x, filters, 1, stride) : x;
       x = ReLU()(Add()({y, skip}));
     }
-  return Model(in, Dense({.units = 10, .activation = "softmax"})(GlobalAveragePooling2D()(x)), "resnet20");
+  return Model(in, Dense({.units = 10, .activation = "softmax"})(GlobalAveragePooling2D()(x)),
+               "resnet20");
 }
 Model mlp() {
   auto in = Input({784});
   auto x = in;
-  for (int i = 0; i < 3; ++i) x = Activation("sigmoid")(BatchNormalization()(Dense({.units = 100})(x)));
+  for (int i = 0; i < 3; ++i)
+    x = Activation("sigmoid")(BatchNormalization()(Dense({.units = 100})(x)));
   return Model(in, Dense({.units = 10, .activation = "softmax"})(x), "mlp");
 }
 Model net(const std::string& name) { return name == "mlp" ? mlp() : resnet20(); }
 
 struct Options {
-  std::string shape = "32,56,56,64", dtype = "f32", pass = "both", layout = "nhwc", model = "resnet20", weights, save_weights;
+  std::string shape = "32,56,56,64", dtype = "f32", pass = "both", layout = "nhwc",
+              model = "resnet20", weights, save_weights;
   bool relu = false, add = false, json = false;
   int64_t batch = 0;
   double seconds = 3;
@@ -92,7 +108,8 @@ void load_weights(const Model& m, const std::string& path) {
   size_t i = 0;
   for (auto& w : m.weights()) {
     auto it = arrays.find(concat({i++}));
-    if (it == arrays.end()) fail({"bench: ", path, " has no array ", i - 1, " for ", w.variable.name()});
+    if (it == arrays.end())
+      fail({"bench: ", path, " has no array ", i - 1, " for ", w.variable.name()});
     w.variable.assign(cast(tensor(it->second.sig, it->second.data), w.variable.sig().dtype));
   }
 }
@@ -110,7 +127,8 @@ std::vector<int64_t> extents(const std::string& text) {
   for (size_t at = 0; at <= text.size();) {
     const size_t end = std::min(text.find(',', at), text.size());
     d.push_back(std::atoll(text.substr(at, end - at).c_str()));
-    if (d.back() < 1) fail({"bench: --shape is ", text, ", expected positive extents, such as 32,56,56,64"});
+    if (d.back() < 1)
+      fail({"bench: --shape is ", text, ", expected positive extents, such as 32,56,56,64"});
     at = end + 1;
   }
   return d;
@@ -124,11 +142,14 @@ void bench_bn(const Options& o) {
   if (o.layout == "nchw") std::rotate(d.begin() + 1, d.end() - 1, d.end()), axis = 1;
   const Shape s(d);
   const int64_t c = s.dim(int(axis));
-  Tensor x = cast(normal_data(s, 1), type), g = cast(normal_data(s, 2), type), r = cast(normal_data(s, 3), type);
+  Tensor x = cast(normal_data(s, 1), type), g = cast(normal_data(s, 2), type),
+         r = cast(normal_data(s, 3), type);
   Variable gamma(ones({c})), beta(zeros({c}));
   Tensor mean = zeros({c}), variance = ones({c});
   const BatchNormAttrs attrs{.axis = {axis}, .activation = o.relu ? "relu" : "linear"};
-  auto forward = [=](const Tensor& x, const Tensor& r) { return batch_norm(x, gamma, beta, attrs, o.add ? r : Tensor()); };
+  auto forward = [=](const Tensor& x, const Tensor& r) {
+    return batch_norm(x, gamma, beta, attrs, o.add ? r : Tensor());
+  };
   auto inference = compile([=](const Tensor& x, const Tensor& r) {
     Tensor y = batch_normalize(x, mean, variance, gamma, beta, 1e-3, {axis});
     if (o.add) y = y + r;
@@ -158,19 +179,28 @@ void bench_bn(const Options& o) {
   std::function<void()> work;
   const double bytes = double(x.sig().bytes());
   double moved;  // what has to be read and written once, at the least
-  if (o.pass == "inference") work = [&] { inference(x, r); }, moved = (2 + o.add) * bytes;
-  else if (o.pass == "forward") work = [&] { fwd(x, r); }, moved = (3 + o.add) * bytes;
-  else if (o.pass == "backward") work = [&] { backward(x, g, r); }, moved = (5 + 2 * o.add) * bytes;
-  else work = [&] { both(x, g, r); }, moved = (8 + 3 * o.add) * bytes;
+  if (o.pass == "inference")
+    work = [&] { inference(x, r); }, moved = (2 + o.add) * bytes;
+  else if (o.pass == "forward")
+    work = [&] { fwd(x, r); }, moved = (3 + o.add) * bytes;
+  else if (o.pass == "backward")
+    work = [&] { backward(x, g, r); }, moved = (5 + 2 * o.add) * bytes;
+  else
+    work = [&] { both(x, g, r); }, moved = (8 + 3 * o.add) * bytes;
   // This machine's streaming limit: a kernel that only reads and writes as many bytes.
   BufferPtr from = make_buffer(int64_t(moved / 2)), to = make_buffer(int64_t(moved / 2));
-  std::memset(from->data(), 1, size_t(from->bytes())), std::memset(to->data(), 1, size_t(to->bytes()));
+  std::memset(from->data(), 1, size_t(from->bytes())),
+      std::memset(to->data(), 1, size_t(to->bytes()));
   auto copy = [&] {
-    parallel_for(from->bytes(), 1 << 18, [&](int64_t b, int64_t e) { std::memcpy(static_cast<char*>(to->data()) + b, static_cast<const char*>(from->data()) + b, size_t(e - b)); });
+    parallel_for(from->bytes(), 1 << 18, [&](int64_t b, int64_t e) {
+      std::memcpy(static_cast<char*>(to->data()) + b, static_cast<const char*>(from->data()) + b,
+                  size_t(e - b));
+    });
   };
   auto t = alternate({work, copy}, o.seconds);
   nlohmann::json j = to_json(t[0]);
-  j["bench"] = "bn", j["shape"] = d, j["dtype"] = o.dtype, j["pass"] = o.pass, j["layout"] = o.layout, j["relu"] = o.relu, j["add"] = o.add, j["threads"] = thread_count();
+  j["bench"] = "bn", j["shape"] = d, j["dtype"] = o.dtype, j["pass"] = o.pass,
+  j["layout"] = o.layout, j["relu"] = o.relu, j["add"] = o.add, j["threads"] = thread_count();
   j["gb_per_s"] = moved / t[0].median_ms / 1e6;
   j["copy_gb_per_s"] = moved / t[1].median_ms / 1e6;
   j["share_of_copy"] = t[1].median_ms / t[0].median_ms;
@@ -178,15 +208,18 @@ void bench_bn(const Options& o) {
 }
 
 void bench_train(const Options& o) {
-  if (o.dtype == "bf16") set_dtype_policy("mixed_bfloat16");
-  else if (o.dtype != "f32") fail({"bench: --dtype is ", o.dtype, ", expected f32 or bf16"});
+  if (o.dtype == "bf16")
+    set_dtype_policy("mixed_bfloat16");
+  else if (o.dtype != "f32")
+    fail({"bench: --dtype is ", o.dtype, ", expected f32 or bf16"});
   set_random_seed(1);
   Model m = net(o.model);
   const bool is_mlp = o.model == "mlp";
   const int64_t batch = o.batch ? o.batch : is_mlp ? 60 : 128;
   if (!o.weights.empty()) load_weights(m, o.weights);
   if (!o.save_weights.empty()) save_weights(m, o.save_weights);
-  m.compile({.optimizer = SGD({.learning_rate = 0.1, .momentum = is_mlp ? 0.0 : 0.9}), .loss = "sparse_categorical_crossentropy"});
+  m.compile({.optimizer = SGD({.learning_rate = 0.1, .momentum = is_mlp ? 0.0 : 0.9}),
+             .loss = "sparse_categorical_crossentropy"});
   Tensor x = normal_data(is_mlp ? Shape{batch, 784} : Shape{batch, 32, 32, 3}, 7);
   std::vector<int64_t> labels;
   for (int64_t i = 0; i < batch; ++i) labels.push_back(i % 10);
@@ -195,8 +228,10 @@ void bench_train(const Options& o) {
   auto step = [&] { losses.push_back(m.train_on_batch(x, y).at("loss")); };
   auto t = alternate({step}, o.seconds, 10);
   nlohmann::json j = to_json(t[0]);
-  j["bench"] = "train", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype, j["threads"] = thread_count();
-  j["losses"] = std::vector<double>(losses.begin(), losses.begin() + long(std::min<size_t>(losses.size(), 10)));
+  j["bench"] = "train", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype,
+  j["threads"] = thread_count();
+  j["losses"] = std::vector<double>(losses.begin(),
+                                    losses.begin() + long(std::min<size_t>(losses.size(), 10)));
   print(j, o.json);
 }
 void bench_infer(const Options& o) {
@@ -208,7 +243,8 @@ void bench_infer(const Options& o) {
   Tensor x = normal_data(o.model == "mlp" ? Shape{batch, 784} : Shape{batch, 32, 32, 3}, 7);
   auto t = alternate({[&] { m.predict(x, {.batch_size = batch}).data(); }}, o.seconds, 10);
   nlohmann::json j = to_json(t[0]);
-  j["bench"] = "infer", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype, j["threads"] = thread_count();
+  j["bench"] = "infer", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype,
+  j["threads"] = thread_count();
   print(j, o.json);
 }
 void bench_eager(const Options& o) {
@@ -222,8 +258,10 @@ void bench_eager(const Options& o) {
   Tensor s = zeros({4});
   for (int64_t i = 0; i < 1000000; ++i) s = s + b;
   nlohmann::json j = to_json(t[0]);
-  j["bench"] = "eager", j["add_us"] = t[0].median_ms * 1e3 / double(kCalls), j["best_add_us"] = t[0].best_ms * 1e3 / double(kCalls);
-  j["million_adds"] = s.to_vector()[0], j["million_adds_grew_bytes"] = int64_t(Buffer::counters().live) - live;
+  j["bench"] = "eager", j["add_us"] = t[0].median_ms * 1e3 / double(kCalls),
+  j["best_add_us"] = t[0].best_ms * 1e3 / double(kCalls);
+  j["million_adds"] = s.to_vector()[0],
+  j["million_adds_grew_bytes"] = int64_t(Buffer::counters().live) - live;
   print(j, o.json);
 }
 // From the start of a process to the first prediction of a small model.
@@ -232,16 +270,19 @@ void bench_startup(const Options& o) {
   if (!mkdtemp(dir)) fail(Code::ResourceExhausted, {"bench: no temporary folder can be made"});
   const std::string base = dir;
   set_random_seed(1);
-  Sequential m({to_layer(Input({8, 8, 1})), Conv2D({.filters = 8, .kernel_size = 3}), BatchNormalization(), ReLU(), Flatten(), Dense({.units = 10})});
+  Sequential m({to_layer(Input({8, 8, 1})), Conv2D({.filters = 8, .kernel_size = 3}),
+                BatchNormalization(), ReLU(), Flatten(), Dense({.units = 10})});
   m.save(base + "/m.keras");
   Tensor x = normal_data({1, 8, 8, 1}, 3);
   format::write_file_atomically(base + "/x.npy", format::npy_bytes({x.sig(), x.buffer()}));
   char self[4096];
   const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
   if (n < 0) fail(Code::NotFound, {"bench: this program's own file is not to be found"});
-  const std::string command = "'" + std::string(self, size_t(n)) + "' predict " + base + "/m.keras --input " + base + "/x.npy --output " + base + "/y.npy";
+  const std::string command = "'" + std::string(self, size_t(n)) + "' predict " + base +
+                              "/m.keras --input " + base + "/x.npy --output " + base + "/y.npy";
   auto t = alternate({[&] {
-                       if (std::system(command.c_str())) fail(Code::Internal, {"bench: predict failed"});
+                       if (std::system(command.c_str()))
+                         fail(Code::Internal, {"bench: predict failed"});
                      }},
                      o.seconds);
   for (const char* f : {"/m.keras", "/x.npy", "/y.npy"}) std::remove((base + f).c_str());
@@ -265,16 +306,21 @@ void add_bench(CLI::App& app) {
   };
   auto* bn = add("bn", "batch normalisation", bench_bn);
   bn->add_option("--shape", o->shape, "extents, channels last: 32,56,56,64");
-  bn->add_option("--dtype", o->dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
-  bn->add_option("--pass", o->pass, "forward, backward, both or inference")->check(CLI::IsMember({"forward", "backward", "both", "inference"}));
+  bn->add_option("--dtype", o->dtype, "f32 or bf16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
+  bn->add_option("--pass", o->pass, "forward, backward, both or inference")
+      ->check(CLI::IsMember({"forward", "backward", "both", "inference"}));
   bn->add_flag("--relu", o->relu, "with a ReLU after it");
   bn->add_flag("--add", o->add, "with a residual added before the ReLU");
   bn->add_option("--layout", o->layout, "nhwc or nchw")->check(CLI::IsMember({"nhwc", "nchw"}));
-  for (auto* s : {add("train", "a training step", bench_train), add("infer", "inference", bench_infer)}) {
-    s->add_option("--model", o->model, "resnet20 or mlp")->check(CLI::IsMember({"resnet20", "mlp"}));
+  for (auto* s :
+       {add("train", "a training step", bench_train), add("infer", "inference", bench_infer)}) {
+    s->add_option("--model", o->model, "resnet20 or mlp")
+        ->check(CLI::IsMember({"resnet20", "mlp"}));
     s->add_option("--batch", o->batch, "samples at a time")->check(CLI::PositiveNumber);
     s->add_option("--dtype", o->dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
-    s->add_option("--weights", o->weights, "weights to start from, .npz with arrays 0, 1, ... in the model's order");
+    s->add_option("--weights", o->weights,
+                  "weights to start from, .npz with arrays 0, 1, ... in the model's order");
     s->add_option("--save-weights", o->save_weights, "writes the first weights there");
   }
   add("startup", "from the start of a process to a prediction", bench_startup);

@@ -2,6 +2,7 @@
 // The sub-commands of `evenflow`, one a file: each adds itself to the parser and says what to run.
 #pragma once
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "evenflow/evenflow.h"
@@ -18,6 +19,7 @@ void add_export(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_ops(CLI::App& app);
 
 /// A .npy file as a tensor.
 Tensor read_tensor(const std::string& path);
@@ -25,5 +27,29 @@ Tensor read_tensor(const std::string& path);
 Tensor read_input(const std::string& path);
 /// Targets: integer labels stay integers.
 Tensor read_targets(const std::string& path);
+/// Accuracy for a cross entropy, else none.
+std::vector<Metric> metrics_for(const std::string& loss);
+/// Refuses, before the work, a file that could not be written after it.
+void check_writable(const std::string& path);
+/// "" is the default. Throws ValidationError for a word that is no device, Unimplemented for one
+/// that is not there.
+void check_device(const std::string& name);
+/// What JSON has for a number: null when it is not finite.
+nlohmann::json json_number(double v);
+/// One line on standard output.
+void print_json(const nlohmann::json& j);
+
+/// Accepts what T can be made of, and shows T's own refusal otherwise.
+template <class T>
+std::function<std::string(const std::string&)> makes() {
+  return [](const std::string& text) -> std::string {
+    try {
+      T{text};
+      return {};
+    } catch (const Error& e) {
+      return e.what();
+    }
+  };
+}
 
 }  // namespace evenflow::cli

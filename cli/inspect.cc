@@ -1,13 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/commands.h"
+#include "evenflow/format/file.h"
+#include "evenflow/graph/picture.h"
+#include "evenflow/graph/saved_graph.h"
+#include "evenflow/model/export.h"
 
 namespace evenflow::cli {
+namespace {
+
+std::string number(double v) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.6g", v);
+  return text;
+}
+
+// Columns as wide as their texts; the first stands left.
+void print_table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> width(rows[0].size());
+  for (auto& r : rows)
+    for (size_t i = 0; i < r.size(); ++i) width[i] = std::max(width[i], r[i].size());
+  for (auto& r : rows) {
+    for (size_t i = 0; i < r.size(); ++i)
+      std::printf(i ? "  %*s" : " %-*s", int(width[i]), r[i].c_str());
+    std::printf("\n");
+  }
+}
+
+void print_batch_norms(const Model& model) {
+  std::vector<std::vector<std::string>> rows{
+      {"Batch normalization", "averages", "momentum", "epsilon", "updates", "trainable"}};
+  for (auto& l : model.layers())
+    if (auto* b = dynamic_cast<const BatchNormalizationImpl*>(l.impl().get()))
+      rows.push_back({l.name(), b->mode(), number(b->config.momentum), number(b->config.epsilon),
+                      b->built ? number(b->update_count.read().item()) : "-",
+                      l.trainable() ? "yes" : "no (uses its averages)"});
+  if (rows.size() == 1) return;
+  std::printf("\n");
+  print_table(rows);
+}
+
+void print_saved_graph(const SavedGraph& g) {
+  for (auto& [key, value] : g.metadata()) std::printf(" %s: %s\n", key.c_str(), value.c_str());
+  for (auto& s : g.signatures()) {
+    std::printf(" %s, %zu operations%s\n", s.name.c_str(), g.graph(s.name).calls.size(),
+                s.fixed_extents ? ", for these extents only" : "");
+    for (auto& x : s.inputs) std::printf("   in  %s %s\n", x.name.c_str(), str(x.sig).c_str());
+    for (auto& x : s.outputs) std::printf("   out %s %s\n", x.name.c_str(), str(x.sig).c_str());
+  }
+  std::printf(" weights: %lld bytes\n", static_cast<long long>(g.weight_bytes()));
+}
+
+}  // namespace
 
 void add_inspect(CLI::App& app) {
-  auto path = std::make_shared<std::string>();
-  auto* c = app.add_subcommand("inspect", "Shows what a model is made of");
-  c->add_option("model", *path, "MODEL.keras")->required();
-  c->callback([path] { std::printf("%s", load_model(*path).summary().c_str()); });
+  struct Options {
+    std::string model, graph;
+  };
+  auto o = std::make_shared<Options>();
+  auto* c = app.add_subcommand("inspect", "Shows what a model or a saved graph is made of");
+  c->add_option("model", o->model, "what to look at")
+      ->required()
+      ->type_name("MODEL.keras|GRAPH.efg");
+  c->add_option("--graph", o->graph, "draws the operations of its inference into this page")
+      ->type_name("OUT.html");
+  c->callback([o] {
+    if (!o->graph.empty()) check_writable(o->graph);
+    std::vector<Picture> pictures;
+    if (std::string_view(o->model).ends_with(".efg")) {
+      const SavedGraph g = load_graph(format::read_file(o->model));
+      print_saved_graph(g);
+      for (auto& s : g.signatures()) pictures.push_back({s.name, "", &g.graph(s.name)});
+      if (!o->graph.empty())
+        format::write_file_atomically(o->graph, pictures_html(pictures, o->model));
+      return;
+    }
+    const Model model = load_model(o->model);
+    std::printf("%s", model.summary().c_str());
+    print_batch_norms(model);
+    if (!o->graph.empty())
+      format::write_file_atomically(
+          o->graph, picture_html(inference_function(model).graph, model.name() + ": inference"));
+  });
 }
 
 }  // namespace evenflow::cli

@@ -1,41 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <poll.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
 
 #include "cli/commands.h"
-#include "evenflow/format/npy.h"
+#include "cli/interrupt.h"
 
-namespace evenflow::cli {
-Tensor read_tensor(const std::string& path) {
-  Array a = format::read_npy(path);
-  return tensor(a.sig, a.data);
-}
-Tensor read_input(const std::string& path) {
-  Tensor x = read_tensor(path);
-  if (!x.rank()) fail({path, ": the array is ", str(x.sig()), ", expected a batch"});
-  return cast(x, DType::f32);
-}
-Tensor read_targets(const std::string& path) {
-  Tensor y = read_tensor(path);
-  if (!y.rank()) fail({path, ": the array is ", str(y.sig()), ", expected a batch"});
-  return is_floating(y.dtype()) ? cast(y, DType::f32) : cast(y, DType::i64);
-}
-}  // namespace evenflow::cli
+namespace {
 
-int main(int argc, char** argv) {
+using namespace evenflow::cli;
+
+// Work that is done is not undone because nobody reads the end of what it says (`| head`); a disk
+// that took only half of it is told.
+int flushed(int status) {
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return status;
+  pollfd out{STDOUT_FILENO, POLLOUT, 0};
+  if (poll(&out, 1, 0) == 1 && (out.revents & POLLERR)) return status;
+  std::fprintf(stderr, "evenflow: standard output cannot be written\n");
+  return status ? status : 1;
+}
+
+int run(int argc, char** argv) {
   CLI::App app("Trains, runs and looks at batch-normalised networks");
   app.name("evenflow");
   app.require_subcommand(1);
-  app.set_version_flag("--version", EVENFLOW_VERSION);
-  app.add_option_function<std::string>("--device", [](const std::string& name) { evenflow::Device{name}; }, "cpu (what this build has)");
-  using namespace evenflow::cli;
-  for (auto* add : {add_predict, add_train, add_evaluate, add_inspect, add_export, add_devices, add_demo, add_bench}) add(app);
+  app.set_version_flag("--version", "evenflow " EVENFLOW_VERSION);
+  app.footer(
+      "`evenflow COMMAND --help` says what a command takes. `evenflow demo` is a good start.");
+  std::string device;
+  app.add_option("--device", device, "what to run on: cpu")->type_name("NAME");
+  app.parse_complete_callback([&device] { check_device(device); });
+  for (auto* add : {add_demo, add_train, add_evaluate, add_predict, add_inspect, add_export,
+                    add_devices, add_bench, add_ops})
+    add(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "evenflow: out of memory\n");
+    return 1;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "evenflow: %s\n", e.what());
     return 1;
   }
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  catch_interrupts();
+  try {
+    return flushed(run(argc, argv));
+  } catch (const Interrupted&) {
+    flushed(0);
+    std::fprintf(stderr, "\nevenflow: interrupted\n");
+    std::signal(SIGINT, SIG_DFL);
+    std::raise(SIGINT);
+    return 130;
+  }
 }

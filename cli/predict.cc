@@ -11,11 +11,17 @@ void add_predict(CLI::App& app) {
   };
   auto o = std::make_shared<Options>();
   auto* c = app.add_subcommand("predict", "Runs a model on an array");
-  c->add_option("model", o->model, "MODEL.keras")->required();
-  c->add_option("--input", o->input, "inputs, .npy")->required();
-  c->add_option("--output", o->output, "where the predictions go, .npy")->required();
-  c->add_option("--batch-size", o->batch_size, "samples at a time")->check(CLI::PositiveNumber);
+  c->add_option("model", o->model, "the model")->required()->type_name("MODEL.keras");
+  c->add_option("--input", o->input, "inputs")->required()->type_name("X.npy");
+  c->add_option("--output", o->output, "where the predictions go, f32")
+      ->required()
+      ->type_name("Y.npy");
+  c->add_option("--batch-size", o->batch_size, "samples at a time")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("N");
   c->callback([o] {
+    check_writable(o->output);
     Model model = load_model(o->model);
     Tensor y = cast(model.predict(read_input(o->input), {.batch_size = o->batch_size}), DType::f32);
     format::write_npy(o->output, {y.sig(), y.buffer()});

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// What several commands do with files and options.
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "cli/commands.h"
+#include "evenflow/format/json.h"
+#include "evenflow/format/npy.h"
+
+namespace evenflow::cli {
+
+Tensor read_tensor(const std::string& path) {
+  Array a = format::read_npy(path);
+  return tensor(a.sig, a.data);
+}
+Tensor read_input(const std::string& path) {
+  Tensor x = read_tensor(path);
+  if (!x.rank()) fail({path, ": the array is ", str(x.sig()), ", expected a batch"});
+  return cast(x, DType::f32);
+}
+Tensor read_targets(const std::string& path) {
+  Tensor y = read_tensor(path);
+  if (!y.rank()) fail({path, ": the array is ", str(y.sig()), ", expected a batch"});
+  return is_floating(y.dtype()) ? cast(y, DType::f32) : cast(y, DType::i64);
+}
+
+std::vector<Metric> metrics_for(const std::string& loss) {
+  if (Loss(loss).name().find("crossentropy") == std::string::npos) return {};
+  return {"accuracy"};
+}
+
+void check_writable(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::is_directory(path, error))
+    fail({path, ": it is a folder, expected the name of a file to write"});
+  const fs::path folder = fs::absolute(path, error).parent_path();
+  if (!fs::is_directory(folder, error))
+    fail(Code::NotFound, {path, ": cannot be written: there is no folder ", folder.string()});
+  if (access(folder.c_str(), W_OK) != 0)
+    fail(Code::FailedPrecondition,
+         {path, ": cannot be written: ", folder.string(), ": ", std::strerror(errno)});
+}
+
+void check_device(const std::string& name) {
+  if (name.empty()) return;
+  try {
+    evenflow::Device{name};
+  } catch (const Error& e) {
+    if (e.code() != Code::InvalidArgument) throw;
+    throw CLI::ValidationError("--device", e.what());
+  }
+}
+
+nlohmann::json json_number(double v) {
+  return std::isfinite(v) ? nlohmann::json(v) : nlohmann::json();
+}
+void print_json(const nlohmann::json& j) { std::printf("%s\n", format::json_text(j).c_str()); }
+
+}  // namespace evenflow::cli
