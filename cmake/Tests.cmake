@@ -52,10 +52,18 @@ foreach(source IN LISTS crossing commands)
   if(name MATCHES "_slow_test$")
     set(label slow)
   endif()
+  if(source IN_LIST commands AND NOT TARGET evenflow_cli)
+    continue()
+  endif()
   if(EVENFLOW_HDF5)
     evenflow_test(${name} ${label} SOURCES ${source} USES evenflow::evenflow ${uses_format})
   elseif(NOT above)
     evenflow_test(${name} ${label} SOURCES ${source} USES evenflow::runtime)
+  endif()
+  if(source IN_LIST commands)  # runs the command, and the programs that its users would write
+    add_dependencies(${name} evenflow_cli example_04_saved_graph)
+    target_compile_definitions(${name} PRIVATE EVENFLOW_COMMAND="$<TARGET_FILE:evenflow_cli>"
+      EVENFLOW_EXAMPLES="${PROJECT_BINARY_DIR}/examples")
   endif()
 endforeach()
 
@@ -71,18 +79,28 @@ foreach(source IN LISTS benches)
   endif()
 endforeach()
 
+# The lessons. One that includes nothing above the runtime is linked with nothing above it.
 file(GLOB examples CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.cc)
+set(lessons ${PROJECT_BINARY_DIR}/examples)
 foreach(source IN LISTS examples)
   if(EVENFLOW_HDF5)
     get_filename_component(name ${source} NAME_WE)
+    file(STRINGS ${source} above REGEX "#include.*evenflow/(data|model|train|doctor|evenflow\\.h)")
     add_executable(example_${name} ${source})
-    target_link_libraries(example_${name} PRIVATE evenflow_flags evenflow::evenflow)
-    set_target_properties(example_${name} PROPERTIES
-      OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples)
-    add_test(NAME example_${name} COMMAND example_${name} WORKING_DIRECTORY ${PROJECT_BINARY_DIR}/examples)
-    set_tests_properties(example_${name} PROPERTIES LABELS fast TIMEOUT 900)
+    target_link_libraries(example_${name} PRIVATE evenflow_flags
+      $<IF:$<BOOL:${above}>,evenflow::evenflow,evenflow::runtime>)
+    set_target_properties(example_${name} PROPERTIES OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${lessons})
+    add_test(NAME example_${name} COMMAND example_${name} WORKING_DIRECTORY ${lessons})
+    set_tests_properties(example_${name} PROPERTIES LABELS fast TIMEOUT 900 ENVIRONMENT OMP_WAIT_POLICY=passive)
   endif()
 endforeach()
+# Lesson 4 runs what lesson 1 has saved.
+if(EVENFLOW_HDF5 AND TARGET evenflow_cli)
+  add_test(NAME example_export COMMAND evenflow_cli export digits.keras digits.efg WORKING_DIRECTORY ${lessons})
+  set_tests_properties(example_01_digits PROPERTIES FIXTURES_SETUP digits_keras)
+  set_tests_properties(example_export PROPERTIES LABELS fast FIXTURES_REQUIRED digits_keras FIXTURES_SETUP digits_efg)
+  set_tests_properties(example_04_saved_graph PROPERTIES FIXTURES_REQUIRED digits_efg)
+endif()
 
 # The checks of the tree, and the library as its users meet it.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)

@@ -190,9 +190,10 @@ std::string images_html(const std::vector<Image>& images) {
   constexpr int kLevels = 16;
   std::string s = "<div class=\"images\">\n";
   for (auto& p : images) {
-    s += concat({"<div class=\"image", p.wrong ? " wrong" : "", "\"><svg viewBox=\"0 0 ", p.width,
-                 " ", p.height, "\" shape-rendering=\"crispEdges\" role=\"img\" aria-label=\"",
-                 html_text(p.label), "\">"});
+    s += concat({"<div class=\"image", p.wrong ? " wrong" : "", "\"><svg viewBox=\"-0.5 -0.5 ",
+                 p.width + 1, " ", p.height + 1,
+                 "\" shape-rendering=\"crispEdges\" role=\"img\" aria-label=\"", html_text(p.label),
+                 "\">"});
     for (int level = 1; level <= kLevels; ++level) {  // a path for each shade
       std::string d;
       for (int64_t i = 0; i < int64_t(p.pixels.size()); ++i)
