@@ -8,7 +8,8 @@
 
 namespace evenflow {
 
-Permutation::Permutation(int64_t n, uint64_t seed, uint64_t stream) : n_(n), seed_(seed), stream_(stream) {
+Permutation::Permutation(int64_t n, uint64_t seed, uint64_t stream)
+    : n_(n), seed_(seed), stream_(stream) {
   half_bits_ = n <= 2 ? 1 : (std::bit_width(uint64_t(n - 1)) + 1) / 2;
 }
 int64_t Permutation::operator()(int64_t i) const {
@@ -42,9 +43,11 @@ Dataset::Dataset(Tensors columns) {
   for (size_t i = 0; i < columns.size(); ++i) {
     if (!columns[i]) fail({"dataset: column ", i, " is an empty tensor"});
     const Shape& shape = columns[i].sig().shape;
-    if (!shape.rank()) fail({"dataset: column ", i, " is ", str(columns[i].sig()), ", expected a leading extent"});
+    if (!shape.rank())
+      fail({"dataset: column ", i, " is ", str(columns[i].sig()), ", expected a leading extent"});
     if (shape[0] != columns[0].sig().shape[0])
-      fail({"dataset: column ", i, " is ", str(columns[i].sig()), ", expected the leading extent ", columns[0].sig().shape[0], " of column 0"});
+      fail({"dataset: column ", i, " is ", str(columns[i].sig()), ", expected the leading extent ",
+            columns[0].sig().shape[0], " of column 0"});
   }
   s->count = columns[0].sig().shape[0];
   s->columns = std::move(columns);
@@ -65,7 +68,8 @@ int64_t Dataset::batches() const {
 }
 Sig Dataset::element_sig(size_t column) const {
   const State& s = state();
-  if (column >= s.columns.size()) fail({"dataset: column ", column, ", expected below ", s.columns.size()});
+  if (column >= s.columns.size())
+    fail({"dataset: column ", column, ", expected below ", s.columns.size()});
   const Sig& c = s.columns[column].sig();
   return {c.dtype, c.shape.with(0, s.batch ? s.batch : s.count)};
 }
@@ -73,7 +77,8 @@ Sig Dataset::element_sig(size_t column) const {
 Dataset Dataset::take(int64_t n) const {
   if (n < 0) fail({"take: n is ", n, ", expected at least 0"});
   auto s = std::make_shared<State>(state());
-  if (s->seed || s->batch) fail(Code::FailedPrecondition, {"take: expected before shuffle and batch"});
+  if (s->seed || s->batch)
+    fail(Code::FailedPrecondition, {"take: expected before shuffle and batch"});
   s->count = std::min(s->count, n);
   Dataset d;
   d.state_ = std::move(s);
@@ -82,7 +87,8 @@ Dataset Dataset::take(int64_t n) const {
 Dataset Dataset::skip(int64_t n) const {
   if (n < 0) fail({"skip: n is ", n, ", expected at least 0"});
   auto s = std::make_shared<State>(state());
-  if (s->seed || s->batch) fail(Code::FailedPrecondition, {"skip: expected before shuffle and batch"});
+  if (s->seed || s->batch)
+    fail(Code::FailedPrecondition, {"skip: expected before shuffle and batch"});
   const int64_t k = std::min(s->count, n);
   s->begin += k, s->count -= k;
   Dataset d;
@@ -90,9 +96,11 @@ Dataset Dataset::skip(int64_t n) const {
   return d;
 }
 std::pair<Dataset, Dataset> Dataset::split(double fraction, uint64_t seed) const {
-  if (!(fraction > 0 && fraction < 1)) fail({"split: fraction is ", fraction, ", expected between 0 and 1"});
+  if (!(fraction > 0 && fraction < 1))
+    fail({"split: fraction is ", fraction, ", expected between 0 and 1"});
   const State& old = state();
-  if (old.seed || old.batch) fail(Code::FailedPrecondition, {"split: expected before shuffle and batch"});
+  if (old.seed || old.batch)
+    fail(Code::FailedPrecondition, {"split: expected before shuffle and batch"});
   auto order = std::make_shared<std::vector<int64_t>>(size_t(old.count));
   const Permutation p(old.count, seed, 0);
   for (int64_t i = 0; i < old.count; ++i) {
@@ -140,7 +148,8 @@ Tensors Dataset::gather(int64_t begin, int64_t end, int64_t epoch) const {
     const int64_t row = c.sig().shape[0] ? c.sig().bytes() / c.sig().shape[0] : 0;
     auto* from = static_cast<const char*>(c.data());
     auto* to = static_cast<char*>(b->data());
-    for (size_t i = 0; i < rows.size(); ++i) std::memcpy(to + int64_t(i) * row, from + rows[i] * row, size_t(row));
+    for (size_t i = 0; i < rows.size(); ++i)
+      std::memcpy(to + int64_t(i) * row, from + rows[i] * row, size_t(row));
     r.push_back(tensor(sig, std::move(b)));
   }
   return r;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dataset: what a training loop iterates over. Every element is a pure function of (seed, epoch, index), so an order does not depend on
-// threads and a position is a number.
+// Dataset: what a training loop iterates over. Every element is a pure function of (seed, epoch,
+// index), so an order does not depend on threads and a position is a number.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -11,8 +11,8 @@
 
 namespace evenflow {
 
-/// An order of 0..n-1 in which position i is computed from (seed, i) alone: a Feistel network over Philox with cycle walking
-/// (Black & Rogaway, "Ciphers with arbitrary finite domains", 2002).
+/// An order of 0..n-1 in which position i is computed from (seed, i) alone: a Feistel network over
+/// Philox with cycle walking (Black & Rogaway, "Ciphers with arbitrary finite domains", 2002).
 class Permutation {
  public:
   Permutation(int64_t n, uint64_t seed, uint64_t stream);
@@ -24,8 +24,8 @@ class Permutation {
   int half_bits_;
 };
 
-/// Columns with a common leading extent (x, y, and a weight if there is one), seen through take, skip, shuffle and batch. A handle: cheap
-/// to copy; every transform returns a new one.
+/// Columns with a common leading extent (x, y, and a weight if there is one), seen through take,
+/// skip, shuffle and batch. A handle: cheap to copy; every transform returns a new one.
 class Dataset {
  public:
   Dataset() = default;
@@ -33,16 +33,17 @@ class Dataset {
   explicit Dataset(Tensors columns);
   Dataset(Tensor x, Tensor y) : Dataset(Tensors{std::move(x), std::move(y)}) {}
 
-  int64_t size() const;                ///< elements
-  int64_t batch_size() const;          ///< 0: not batched
-  int64_t batches() const;             ///< per epoch; throws FailedPrecondition when not batched
+  int64_t size() const;        ///< elements
+  int64_t batch_size() const;  ///< 0: not batched
+  int64_t batches() const;     ///< per epoch; throws FailedPrecondition when not batched
   size_t columns() const;
   /// The signature of a column's elements in a full batch.
   Sig element_sig(size_t column) const;
 
   Dataset take(int64_t n) const;
   Dataset skip(int64_t n) const;
-  /// A random part and the rest: `fraction` (0 < fraction < 1) of the elements, rounded down, are in the first.
+  /// A random part and the rest: `fraction` (0 < fraction < 1) of the elements, rounded down, are
+  /// in the first.
   std::pair<Dataset, Dataset> split(double fraction, uint64_t seed = 0) const;
   /// Another order in each epoch.
   Dataset shuffle(uint64_t seed = 0) const;

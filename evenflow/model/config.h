@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a layer is configured by. A layer's configuration is a plain struct with one `fields` function; reading and writing it (a .keras
-// file's config.json, the summary) is derived from it. Names are Keras's.
+// What a layer is configured by. A layer's configuration is a plain struct with one `fields`
+// function; reading and writing it (a .keras file's config.json, the summary) is derived from it.
+// Names are Keras's.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -25,20 +26,24 @@ struct Size2 {
 /// Rows above, below, columns left, right.
 struct Padding2 {
   int64_t top, bottom, left, right;
-  Padding2(int64_t all) : top(all), bottom(all), left(all), right(all) {}  // NOLINT
+  Padding2(int64_t all) : top(all), bottom(all), left(all), right(all) {}                // NOLINT
   Padding2(Size2 s) : top(s.height), bottom(s.height), left(s.width), right(s.width) {}  // NOLINT
   Padding2(int64_t t, int64_t b, int64_t l, int64_t r) : top(t), bottom(b), left(l), right(r) {}
 };
 
 /// How a weight begins. Keras's names and formulas.
 struct Initializer {
-  std::string name;             ///< "GlorotUniform", or Keras's short form "glorot_uniform"
-  double a = 0, b = 0;          ///< Constant: value; RandomNormal, TruncatedNormal: mean, stddev; RandomUniform: minval, maxval; Orthogonal, Identity: gain
-  std::string mode = "fan_in", distribution = "truncated_normal";  ///< VarianceScaling, whose scale is a
+  std::string name;     ///< "GlorotUniform", or Keras's short form "glorot_uniform"
+  double a = 0, b = 0;  ///< Constant: value; RandomNormal, TruncatedNormal: mean, stddev;
+                        ///< RandomUniform: minval, maxval; Orthogonal, Identity: gain
+  std::string mode = "fan_in",
+              distribution = "truncated_normal";  ///< VarianceScaling, whose scale is a
   std::optional<int64_t> seed;
   Initializer(const char* name);         // NOLINT: implicit on purpose
   Initializer(const std::string& name);  // NOLINT
-  Initializer(std::string name, double a, double b = 0) : Initializer(std::move(name)) { this->a = a, this->b = b; }
+  Initializer(std::string name, double a, double b = 0) : Initializer(std::move(name)) {
+    this->a = a, this->b = b;
+  }
   /// Row-major values for a weight of this shape, a pure function of seed and shape.
   /// Fans are Keras's: the last two extents, times the receptive field.
   std::vector<float> operator()(const Shape& shape, uint64_t seed) const;

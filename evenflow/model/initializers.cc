@@ -73,7 +73,8 @@ std::vector<double> orthogonal(const Shape& s, double gain, Source& source) {
   if (s.rank() < 2) fail({"Orthogonal: the weight is ", str(s), ", expected rank 2 or more"});
   const int64_t cols = s.dim(-1), rows = cols ? s.count() / cols : 0;
   const int64_t n = std::max(rows, cols), m = std::min(rows, cols);
-  std::vector<double> q(size_t(n * m));  // n x m, its columns made orthonormal by modified Gram-Schmidt, twice
+  std::vector<double> q(
+      size_t(n * m));  // n x m, its columns made orthonormal by modified Gram-Schmidt, twice
   for (double& x : q) x = source.normal();
   for (int64_t j = 0; j < m; ++j) {
     for (int pass = 0; pass < 2; ++pass)
@@ -88,7 +89,8 @@ std::vector<double> orthogonal(const Shape& s, double gain, Source& source) {
   }
   std::vector<double> r(size_t(rows * cols));
   for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < cols; ++j) r[size_t(i * cols + j)] = gain * (rows >= cols ? q[size_t(i * m + j)] : q[size_t(j * m + i)]);
+    for (int64_t j = 0; j < cols; ++j)
+      r[size_t(i * cols + j)] = gain * (rows >= cols ? q[size_t(i * m + j)] : q[size_t(j * m + i)]);
   return r;
 }
 }  // namespace
@@ -100,7 +102,8 @@ Initializer::Initializer(const std::string& n) {
       name = k.name, a = k.a, b = k.b;
       return;
     }
-  fail({"initializer is \"", n, "\", expected one of Keras's, such as \"glorot_uniform\", \"he_normal\", \"zeros\""});
+  fail({"initializer is \"", n,
+        "\", expected one of Keras's, such as \"glorot_uniform\", \"he_normal\", \"zeros\""});
 }
 
 std::vector<float> Initializer::operator()(const Shape& shape, uint64_t layer_seed) const {
@@ -109,37 +112,59 @@ std::vector<float> Initializer::operator()(const Shape& shape, uint64_t layer_se
   auto fill = [&](auto f) { std::generate(r.begin(), r.end(), [&] { return float(f()); }); };
   auto scaled = [&](double scale, const std::string& fan, const std::string& kind) {
     const auto [in, out] = fans(shape);
-    const double n = fan == "fan_in" ? in : fan == "fan_out" ? out : (in + out) / 2, s = scale / std::max(1.0, n);
-    if (kind == "uniform") fill([&, limit = std::sqrt(3 * s)] { return limit * (2 * source.uniform() - 1); });
-    else if (kind == "untruncated_normal") fill([&, d = std::sqrt(s)] { return d * source.normal(); });
-    else fill([&, d = std::sqrt(s) / .87962566103423978] { return d * source.truncated_normal(); });  // the deviation of a normal cut at 2
+    const double n = fan == "fan_in"    ? in
+                     : fan == "fan_out" ? out
+                                        : (in + out) / 2,
+                 s = scale / std::max(1.0, n);
+    if (kind == "uniform")
+      fill([&, limit = std::sqrt(3 * s)] { return limit * (2 * source.uniform() - 1); });
+    else if (kind == "untruncated_normal")
+      fill([&, d = std::sqrt(s)] { return d * source.normal(); });
+    else
+      fill([&, d = std::sqrt(s) / .87962566103423978] {
+        return d * source.truncated_normal();
+      });  // the deviation of a normal cut at 2
   };
   if (name == "Zeros") return r;
-  if (name == "Ones") std::fill(r.begin(), r.end(), 1.f);
-  else if (name == "Constant") std::fill(r.begin(), r.end(), float(a));
-  else if (name == "RandomNormal") fill([&] { return a + b * source.normal(); });
-  else if (name == "TruncatedNormal") fill([&] { return a + b * source.truncated_normal(); });
-  else if (name == "RandomUniform") fill([&] { return a + (b - a) * source.uniform(); });
-  else if (name == "VarianceScaling") scaled(a, mode, distribution);
-  else if (name == "GlorotNormal") scaled(1, "fan_avg", "truncated_normal");
-  else if (name == "GlorotUniform") scaled(1, "fan_avg", "uniform");
-  else if (name == "HeNormal") scaled(2, "fan_in", "truncated_normal");
-  else if (name == "HeUniform") scaled(2, "fan_in", "uniform");
-  else if (name == "LecunNormal") scaled(1, "fan_in", "truncated_normal");
-  else if (name == "LecunUniform") scaled(1, "fan_in", "uniform");
+  if (name == "Ones")
+    std::fill(r.begin(), r.end(), 1.f);
+  else if (name == "Constant")
+    std::fill(r.begin(), r.end(), float(a));
+  else if (name == "RandomNormal")
+    fill([&] { return a + b * source.normal(); });
+  else if (name == "TruncatedNormal")
+    fill([&] { return a + b * source.truncated_normal(); });
+  else if (name == "RandomUniform")
+    fill([&] { return a + (b - a) * source.uniform(); });
+  else if (name == "VarianceScaling")
+    scaled(a, mode, distribution);
+  else if (name == "GlorotNormal")
+    scaled(1, "fan_avg", "truncated_normal");
+  else if (name == "GlorotUniform")
+    scaled(1, "fan_avg", "uniform");
+  else if (name == "HeNormal")
+    scaled(2, "fan_in", "truncated_normal");
+  else if (name == "HeUniform")
+    scaled(2, "fan_in", "uniform");
+  else if (name == "LecunNormal")
+    scaled(1, "fan_in", "truncated_normal");
+  else if (name == "LecunUniform")
+    scaled(1, "fan_in", "uniform");
   else if (name == "Orthogonal") {
     auto q = orthogonal(shape, a, source);
     std::copy(q.begin(), q.end(), r.begin());
   } else {  // Identity
     if (shape.rank() != 2) fail({"Identity: the weight is ", str(shape), ", expected rank 2"});
-    for (int64_t i = 0; i < std::min(shape[0], shape[1]); ++i) r[size_t(i * shape[1] + i)] = float(a);
+    for (int64_t i = 0; i < std::min(shape[0], shape[1]); ++i)
+      r[size_t(i * shape[1] + i)] = float(a);
   }
   return r;
 }
 
 std::string str_dims(const Dims& dims) {
   std::string s = "(";
-  for (size_t i = 0; i < dims.size(); ++i) s += (i ? ", " : "") + (dims[i] < 0 ? "None" : std::to_string(dims[i]));
+  for (size_t i = 0; i < dims.size(); ++i)
+    s += (i ? ", " : "") + (dims[i] < 0 ? "None" : std::to_string(dims[i]));
   return s + (dims.size() == 1 ? ",)" : ")");
 }
 

@@ -11,7 +11,10 @@ using format::Json;
 using format::JsonValue;
 
 Json object(const char* module, const std::string& class_name, Json config) {
-  return {{"module", module}, {"class_name", class_name}, {"config", std::move(config)}, {"registered_name", nullptr}};
+  return {{"module", module},
+          {"class_name", class_name},
+          {"config", std::move(config)},
+          {"registered_name", nullptr}};
 }
 
 class Writer : public ConfigVisitor {
@@ -24,26 +27,42 @@ class Writer : public ConfigVisitor {
   void field(const char* n, std::vector<int64_t>& v) override { json[n] = v; }
   void field(const char* n, std::optional<double>& v) override { json[n] = v ? Json(*v) : Json(); }
   void field(const char* n, std::optional<int64_t>& v) override { json[n] = v ? Json(*v) : Json(); }
-  void field(const char* n, std::optional<std::vector<double>>& v) override { json[n] = v ? Json(*v) : Json(); }
+  void field(const char* n, std::optional<std::vector<double>>& v) override {
+    json[n] = v ? Json(*v) : Json();
+  }
   void field(const char* n, Size2& v) override { json[n] = {v.height, v.width}; }
-  void field(const char* n, std::optional<Size2>& v) override { json[n] = v ? Json{v->height, v->width} : Json(); }
-  void field(const char* n, Padding2& v) override { json[n] = {{v.top, v.bottom}, {v.left, v.right}}; }
+  void field(const char* n, std::optional<Size2>& v) override {
+    json[n] = v ? Json{v->height, v->width} : Json();
+  }
+  void field(const char* n, Padding2& v) override {
+    json[n] = {{v.top, v.bottom}, {v.left, v.right}};
+  }
   void activation(const char* n, std::string& v) override { json[n] = v; }
   void field(const char* n, Initializer& v) override {
     Json c = Json::object();
-    if (v.name == "Constant") c = {{"value", v.a}};
-    else if (v.name == "RandomNormal" || v.name == "TruncatedNormal") c = {{"mean", v.a}, {"stddev", v.b}};
-    else if (v.name == "RandomUniform") c = {{"minval", v.a}, {"maxval", v.b}};
-    else if (v.name == "VarianceScaling") c = {{"scale", v.a}, {"mode", v.mode}, {"distribution", v.distribution}};
-    else if (v.name == "Orthogonal" || v.name == "Identity") c = {{"gain", v.a}};
-    if (v.name != "Zeros" && v.name != "Ones" && v.name != "Constant" && v.name != "Identity") c["seed"] = v.seed ? Json(*v.seed) : Json();
+    if (v.name == "Constant")
+      c = {{"value", v.a}};
+    else if (v.name == "RandomNormal" || v.name == "TruncatedNormal")
+      c = {{"mean", v.a}, {"stddev", v.b}};
+    else if (v.name == "RandomUniform")
+      c = {{"minval", v.a}, {"maxval", v.b}};
+    else if (v.name == "VarianceScaling")
+      c = {{"scale", v.a}, {"mode", v.mode}, {"distribution", v.distribution}};
+    else if (v.name == "Orthogonal" || v.name == "Identity")
+      c = {{"gain", v.a}};
+    if (v.name != "Zeros" && v.name != "Ones" && v.name != "Constant" && v.name != "Identity")
+      c["seed"] = v.seed ? Json(*v.seed) : Json();
     json[n] = object("keras.initializers", v.name, std::move(c));
   }
   void field(const char* n, Regularizer& v) override {
-    if (!v) json[n] = nullptr;
-    else if (!v.l1) json[n] = object("keras.regularizers", "L2", {{"l2", v.l2}});
-    else if (!v.l2) json[n] = object("keras.regularizers", "L1", {{"l1", v.l1}});
-    else json[n] = object("keras.regularizers", "L1L2", {{"l1", v.l1}, {"l2", v.l2}});
+    if (!v)
+      json[n] = nullptr;
+    else if (!v.l1)
+      json[n] = object("keras.regularizers", "L2", {{"l2", v.l2}});
+    else if (!v.l2)
+      json[n] = object("keras.regularizers", "L1", {{"l1", v.l1}});
+    else
+      json[n] = object("keras.regularizers", "L1L2", {{"l1", v.l1}, {"l2", v.l2}});
   }
 };
 
@@ -69,8 +88,10 @@ class Reader : public ConfigVisitor {
     auto j = config_.find(n);
     if (!j) {
       if (has(n)) v.clear();  // null: Keras's None
-    } else if (j->is_integer()) v = {j->integer()};
-    else v = dims_from_json(*j);
+    } else if (j->is_integer())
+      v = {j->integer()};
+    else
+      v = dims_from_json(*j);
   }
   void field(const char* n, std::optional<double>& v) override {
     v.reset();
@@ -97,9 +118,12 @@ class Reader : public ConfigVisitor {
   void field(const char* n, Padding2& v) override {
     auto j = get(n);
     if (!j) return;
-    if (j->is_integer()) v = Padding2(j->integer());
-    else if (j->size() != 2) j->refuse("two pairs of integers");
-    else if ((*j)[0].is_integer()) v = Padding2(size2(*j));
+    if (j->is_integer())
+      v = Padding2(j->integer());
+    else if (j->size() != 2)
+      j->refuse("two pairs of integers");
+    else if ((*j)[0].is_integer())
+      v = Padding2(size2(*j));
     else {
       const Size2 rows = size2((*j)[0]), columns = size2((*j)[1]);
       v = Padding2(rows.height, rows.width, columns.height, columns.width);
@@ -108,9 +132,12 @@ class Reader : public ConfigVisitor {
   void activation(const char* n, std::string& v) override {
     seen.insert(n);
     auto j = config_.find(n);
-    if (!j) v = "linear";
-    else if (j->is_string()) v = j->string();
-    else j->refuse("the name of an activation", Code::Unimplemented);
+    if (!j)
+      v = "linear";
+    else if (j->is_string())
+      v = j->string();
+    else
+      j->refuse("the name of an activation", Code::Unimplemented);
   }
   void field(const char* n, Initializer& v) override {
     auto j = get(n);
@@ -128,7 +155,8 @@ class Reader : public ConfigVisitor {
       if (auto x = c->find(key)) to = x->number();
     };
     if (name == "Constant") number("value", v.a);
-    if (name == "RandomNormal" || name == "TruncatedNormal") number("mean", v.a), number("stddev", v.b);
+    if (name == "RandomNormal" || name == "TruncatedNormal")
+      number("mean", v.a), number("stddev", v.b);
     if (name == "RandomUniform") number("minval", v.a), number("maxval", v.b);
     if (name == "Orthogonal" || name == "Identity") number("gain", v.a);
     if (name == "VarianceScaling") {
@@ -144,7 +172,8 @@ class Reader : public ConfigVisitor {
     if (!j) return;
     const JsonValue kind = j->is_string() ? *j : (*j)["class_name"];
     const std::string name = snake_case(kind.string());
-    if (name != "l1" && name != "l2" && name != "l1_l2" && name != "l1l2") kind.refuse("L1, L2 or L1L2", Code::Unimplemented);
+    if (name != "l1" && name != "l2" && name != "l1_l2" && name != "l1l2")
+      kind.refuse("L1, L2 or L1L2", Code::Unimplemented);
     const bool both = name.size() > 2;
     if (both || name == "l1") v.l1 = 0.01;
     if (both || name == "l2") v.l2 = 0.01;
@@ -188,13 +217,16 @@ class Reader : public ConfigVisitor {
 
 // Keys of a configuration that every layer has, or that mean nothing here.
 const std::set<std::string>& harmless_keys() {
-  static const std::set<std::string> keys{"name", "trainable", "dtype", "autocast", "renorm_momentum", "batch_input_shape", "build_config"};
+  static const std::set<std::string> keys{"name",        "trainable",       "dtype",
+                                          "autocast",    "renorm_momentum", "batch_input_shape",
+                                          "build_config"};
   return keys;
 }
 std::string policy_from_json(const JsonValue& j) {
   const JsonValue name = j.is_string() ? j : j["config"]["name"];
   const std::string s = name.string();
-  if (s != "float32" && s != "float64" && s != "mixed_bfloat16" && s != "mixed_float16") name.refuse("float32, float64, mixed_bfloat16 or mixed_float16", Code::Unimplemented);
+  if (s != "float32" && s != "float64" && s != "mixed_bfloat16" && s != "mixed_float16")
+    name.refuse("float32, float64, mixed_bfloat16 or mixed_float16", Code::Unimplemented);
   return s;
 }
 }  // namespace
@@ -225,13 +257,15 @@ Json layer_json(LayerImpl& layer) {
   }
   w.json["name"] = layer.name;
   Json j = object("keras.layers", std::string(layer.class_name()), std::move(w.json));
-  if (layer.built && layer.input_dims.size() == 1) j["build_config"] = {{"input_shape", dims_json(layer.input_dims[0])}};
+  if (layer.built && layer.input_dims.size() == 1)
+    j["build_config"] = {{"input_shape", dims_json(layer.input_dims[0])}};
   return j;
 }
 
 std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j) {
   const std::string class_name = j["class_name"].string();
-  if (auto r = j.find("registered_name"); r && r->string() != class_name) r->refuse("null: classes of others are never made from a file", Code::Unimplemented);
+  if (auto r = j.find("registered_name"); r && r->string() != class_name)
+    r->refuse("null: classes of others are never made from a file", Code::Unimplemented);
   std::shared_ptr<LayerImpl> layer;
   try {
     layer = make_layer(class_name);
@@ -246,7 +280,9 @@ std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j) {
   if (input) harmless.insert({"sparse", "ragged", "optional", "batch_shape"});
   r.check_rest(harmless);
   layer->name = config["name"].string();
-  if (layer->name.empty() || layer->name.size() > 500 || layer->name.find('\0') != std::string::npos) config["name"].refuse("a name of 1 to 500 characters");
+  if (layer->name.empty() || layer->name.size() > 500 ||
+      layer->name.find('\0') != std::string::npos)
+    config["name"].refuse("a name of 1 to 500 characters");
   if (!input) {
     if (auto t = config.find("trainable")) layer->trainable.set(t->boolean());
     if (auto d = config.find("dtype")) layer->dtype = policy_from_json(*d);

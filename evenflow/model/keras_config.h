@@ -8,10 +8,12 @@
 
 namespace evenflow {
 
-/// {"module", "class_name", "config", "registered_name", "build_config"} of a layer, as Keras writes it.
+/// {"module", "class_name", "config", "registered_name", "build_config"} of a layer, as Keras
+/// writes it.
 format::Json layer_json(LayerImpl& layer);
-/// The layer that such an object describes. Throws Unimplemented, by name, for an unknown class and for a setting that has no
-/// counterpart here; InvalidArgument or DataLoss for a value of the wrong kind.
+/// The layer that such an object describes. Throws Unimplemented, by name, for an unknown class and
+/// for a setting that has no counterpart here; InvalidArgument or DataLoss for a value of the wrong
+/// kind.
 std::shared_ptr<LayerImpl> layer_from_json(const format::JsonValue& json);
 format::Json dims_json(const Dims& dims);
 Dims dims_from_json(const format::JsonValue& json);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// .keras files (Keras 3): a zip of metadata.json, config.json, model.weights.h5, and evenflow.json for what Keras has no word for.
+// .keras files (Keras 3): a zip of metadata.json, config.json, model.weights.h5, and evenflow.json
+// for what Keras has no word for.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -21,7 +22,8 @@ using format::Json;
 using format::JsonValue;
 constexpr int64_t kMaxLayers = 10000, kMaxInputs = 1000;
 
-// "layers/conv2d", "layers/conv2d_1", ...: Keras numbers layers of a class in their order, whatever their names are.
+// "layers/conv2d", "layers/conv2d_1", ...: Keras numbers layers of a class in their order, whatever
+// their names are.
 std::vector<std::string> weight_groups(const ModelImpl& m) {
   std::map<std::string, int64_t> used;
   std::vector<std::string> r;
@@ -35,17 +37,28 @@ std::vector<std::string> weight_groups(const ModelImpl& m) {
 
 Json keras_tensor(const ModelImpl::Call& c) {
   return {{"class_name", "__keras_tensor__"},
-          {"config", {{"shape", dims_json(c.dims)}, {"dtype", "float32"}, {"keras_history", {c.layer->name, c.number, 0}}}}};
+          {"config",
+           {{"shape", dims_json(c.dims)},
+            {"dtype", "float32"},
+            {"keras_history", {c.layer->name, c.number, 0}}}}};
 }
 Json model_json(const ModelImpl& m) {
   Json layers = Json::array();
   for (auto& l : m.layers) layers.push_back(layer_json(*l));
-  Json policy = {{"module", "keras"}, {"class_name", "DTypePolicy"}, {"config", {{"name", "float32"}}}, {"registered_name", nullptr}};
+  Json policy = {{"module", "keras"},
+                 {"class_name", "DTypePolicy"},
+                 {"config", {{"name", "float32"}}},
+                 {"registered_name", nullptr}};
   if (m.class_name == "Sequential") {
     const Json shape = dims_json(m.calls[0].dims);
     return {{"module", "keras"},
             {"class_name", "Sequential"},
-            {"config", {{"name", m.name}, {"trainable", true}, {"dtype", policy}, {"layers", layers}, {"build_input_shape", shape}}},
+            {"config",
+             {{"name", m.name},
+              {"trainable", true},
+              {"dtype", policy},
+              {"layers", layers},
+              {"build_input_shape", shape}}},
             {"registered_name", nullptr},
             {"build_config", {{"input_shape", shape}}}};
   }
@@ -56,7 +69,8 @@ Json model_json(const ModelImpl& m) {
       if (c.layer != m.layers[i] || c.inputs.empty()) continue;
       Json in = Json::array();
       for (int k : c.inputs) in.push_back(keras_tensor(m.calls[size_t(k)]));
-      nodes.push_back({{"args", Json::array({c.layer->takes_many_inputs() ? in : in[0]})}, {"kwargs", Json::object()}});
+      nodes.push_back({{"args", Json::array({c.layer->takes_many_inputs() ? in : in[0]})},
+                       {"kwargs", Json::object()}});
     }
     layers[i]["inbound_nodes"] = std::move(nodes);
   }
@@ -67,7 +81,12 @@ Json model_json(const ModelImpl& m) {
   };
   return {{"module", "keras"},
           {"class_name", "Functional"},
-          {"config", {{"name", m.name}, {"trainable", true}, {"layers", layers}, {"input_layers", ends(m.inputs)}, {"output_layers", ends(m.outputs)}}},
+          {"config",
+           {{"name", m.name},
+            {"trainable", true},
+            {"layers", layers},
+            {"input_layers", ends(m.inputs)},
+            {"output_layers", ends(m.outputs)}}},
           {"registered_name", "Functional"},
           {"build_config", {{"input_shape", nullptr}}}};
 }
@@ -80,10 +99,13 @@ Json state_json(const ModelImpl& m, const std::string& weights) {
     for (auto& w : l->extra_state()) one["state"][w.name] = w.variable.read().to_vector<double>();
     if (!one.empty()) layers[l->name] = std::move(one);
   }
-  return {{"version", 1}, {"weights_crc32c", crc32c(weights.data(), weights.size())}, {"layers", std::move(layers)}};
+  return {{"version", 1},
+          {"weights_crc32c", crc32c(weights.data(), weights.size())},
+          {"layers", std::move(layers)}};
 }
 
-// ---- reading ------------------------------------------------------------------------------------------------------------
+// ---- reading
+// ------------------------------------------------------------------------------------------------------------
 struct Reference {
   std::string layer;
   int64_t node;
@@ -96,16 +118,19 @@ Reference reference(const JsonValue& j) {
 std::vector<Reference> references(const JsonValue& j) {
   if (j.is_array() && j.size() && j[0].is_string()) return {reference(j)};
   std::vector<Reference> r;
-  if (j.size() > kMaxInputs) j.refuse(concat({"at most ", kMaxInputs, " ends"}), Code::ResourceExhausted);
+  if (j.size() > kMaxInputs)
+    j.refuse(concat({"at most ", kMaxInputs, " ends"}), Code::ResourceExhausted);
   for (int64_t i = 0; i < j.size(); ++i) r.push_back(reference(j[i]));
   return r;
 }
 void arguments(const JsonValue& j, std::vector<Reference>& r) {
   if (j.is_object()) {
-    if (j["class_name"].string() != "__keras_tensor__") j["class_name"].refuse("__keras_tensor__", Code::Unimplemented);
+    if (j["class_name"].string() != "__keras_tensor__")
+      j["class_name"].refuse("__keras_tensor__", Code::Unimplemented);
     return r.push_back(reference(j["config"]["keras_history"]));
   }
-  if (j.size() > kMaxInputs) j.refuse(concat({"at most ", kMaxInputs, " inputs"}), Code::ResourceExhausted);
+  if (j.size() > kMaxInputs)
+    j.refuse(concat({"at most ", kMaxInputs, " inputs"}), Code::ResourceExhausted);
   for (int64_t i = 0; i < j.size(); ++i) {
     if (!j[i].is_object()) j[i].refuse("a tensor of the model", Code::Unimplemented);
     arguments(j[i], r);
@@ -133,7 +158,8 @@ std::shared_ptr<LayerImpl> checked_layer(const JsonValue& j) {
 
 Model sequential_from(const JsonValue& config) {
   const JsonValue layers = config["layers"];
-  if (layers.size() > kMaxLayers) layers.refuse(concat({"at most ", kMaxLayers, " layers"}), Code::ResourceExhausted);
+  if (layers.size() > kMaxLayers)
+    layers.refuse(concat({"at most ", kMaxLayers, " layers"}), Code::ResourceExhausted);
   std::vector<Layer> all;
   for (int64_t i = 0; i < layers.size(); ++i) all.emplace_back(checked_layer(layers[i]));
   auto impl = std::make_shared<ModelImpl>();
@@ -141,18 +167,22 @@ Model sequential_from(const JsonValue& config) {
   for (auto& l : all) impl->layers.push_back(l.impl());
   Model model(impl);
   auto shape = config.find("build_input_shape");
-  if (!all.empty() && all[0].impl()->class_name() == "InputLayer") model.build(all[0].impl()->output_dims({}));
+  if (!all.empty() && all[0].impl()->class_name() == "InputLayer")
+    model.build(all[0].impl()->output_dims({}));
   else if (shape && shape->size()) {
     Dims d = dims_from_json(*shape);
     d[0] = -1;
     model.build(d);
-  } else config.refuse("a model that was built (an InputLayer or build_input_shape)", Code::Unimplemented);
+  } else
+    config.refuse("a model that was built (an InputLayer or build_input_shape)",
+                  Code::Unimplemented);
   return model;
 }
 
 Model functional_from(const JsonValue& config) {
   const JsonValue layers = config["layers"];
-  if (layers.size() > kMaxLayers) layers.refuse(concat({"at most ", kMaxLayers, " layers"}), Code::ResourceExhausted);
+  if (layers.size() > kMaxLayers)
+    layers.refuse(concat({"at most ", kMaxLayers, " layers"}), Code::ResourceExhausted);
   auto impl = std::make_shared<ModelImpl>();
   ModelImpl& m = *impl;
   m.class_name = "Functional", m.name = config["name"].string();
@@ -167,7 +197,8 @@ Model functional_from(const JsonValue& config) {
   for (int64_t i = 0; i < layers.size(); ++i) {
     auto l = checked_layer(layers[i]);
     if (!names.insert(l->name).second) layers[i]["config"]["name"].refuse("a name of its own");
-    if (auto n = layers[i].find("name"); n && n->string() != l->name) n->refuse("\"" + l->name + "\"");
+    if (auto n = layers[i].find("name"); n && n->string() != l->name)
+      n->refuse("\"" + l->name + "\"");
     m.layers.push_back(l);
     if (l->class_name() == "InputLayer") {
       by_name[{l->name, 0}] = uses.size();
@@ -175,7 +206,8 @@ Model functional_from(const JsonValue& config) {
       continue;
     }
     const JsonValue nodes = layers[i]["inbound_nodes"];
-    if (nodes.size() > kMaxInputs) nodes.refuse(concat({"at most ", kMaxInputs, " uses"}), Code::ResourceExhausted);
+    if (nodes.size() > kMaxInputs)
+      nodes.refuse(concat({"at most ", kMaxInputs, " uses"}), Code::ResourceExhausted);
     for (int64_t k = 0; k < nodes.size(); ++k) {
       Use u{l, {}, k};
       const JsonValue kwargs = nodes[k]["kwargs"];
@@ -192,7 +224,9 @@ Model functional_from(const JsonValue& config) {
   std::vector<size_t> missing(uses.size()), at(uses.size(), SIZE_MAX);
   auto find = [&](const Reference& r) {
     auto it = by_name.find({r.layer, r.node});
-    if (it == by_name.end()) config.refuse(concat({"a layer \"", r.layer, "\" with use ", r.node, ", to which it refers"}));
+    if (it == by_name.end())
+      config.refuse(
+          concat({"a layer \"", r.layer, "\" with use ", r.node, ", to which it refers"}));
     return it->second;
   };
   for (size_t u = 0; u < uses.size(); ++u)
@@ -205,7 +239,8 @@ Model functional_from(const JsonValue& config) {
     ready.erase(ready.begin());
     ModelImpl::Call c{uses[u].layer, {}, {}, uses[u].number};
     std::vector<Dims> dims;
-    for (auto& r : uses[u].in) c.inputs.push_back(int(at[find(r)])), dims.push_back(m.calls[at[find(r)]].dims);
+    for (auto& r : uses[u].in)
+      c.inputs.push_back(int(at[find(r)])), dims.push_back(m.calls[at[find(r)]].dims);
     c.layer->ensure_built(dims);
     c.dims = c.layer->output_dims(dims);
     at[u] = m.calls.size();
@@ -216,7 +251,8 @@ Model functional_from(const JsonValue& config) {
   if (m.calls.size() != uses.size()) config.refuse("a graph without cycles");
   for (auto& r : references(config["input_layers"])) {
     m.inputs.push_back(int(at[find(r)]));
-    if (m.calls[size_t(m.inputs.back())].layer->class_name() != "InputLayer") config["input_layers"].refuse("input layers");
+    if (m.calls[size_t(m.inputs.back())].layer->class_name() != "InputLayer")
+      config["input_layers"].refuse("input layers");
   }
   for (auto& r : references(config["output_layers"])) m.outputs.push_back(int(at[find(r)]));
   if (m.inputs.empty() || m.outputs.empty()) config.refuse("inputs and outputs");
@@ -229,12 +265,15 @@ void read_weights(ModelImpl& m, const format::Hdf5File& file) {
     auto& weights = m.layers[i]->weights;
     const std::string vars = groups[i] + "/vars";
     const size_t stored = file.has_group(vars) ? file.datasets(vars).size() : 0;
-    if (stored != weights.size()) fail(Code::DataLoss, {"model.weights.h5: ", vars, " has ", stored, " weights, expected ", weights.size(), " (layer \"", m.layers[i]->name, "\")"});
+    if (stored != weights.size())
+      fail(Code::DataLoss, {"model.weights.h5: ", vars, " has ", stored, " weights, expected ",
+                            weights.size(), " (layer \"", m.layers[i]->name, "\")"});
     for (size_t k = 0; k < weights.size(); ++k) {
       const std::string path = vars + "/" + std::to_string(k);
       const Sig want = weights[k].variable.sig(), found = file.sig(path);
       if (found.shape != want.shape)
-        fail(Code::DataLoss, {"model.weights.h5: ", path, " is ", str(found), ", expected ", str(want), " (", weights[k].variable.name(), ")"});
+        fail(Code::DataLoss, {"model.weights.h5: ", path, " is ", str(found), ", expected ",
+                              str(want), " (", weights[k].variable.name(), ")"});
       const Array a = file.read(path);
       Tensor t = tensor(a.sig, a.data);
       if (a.sig.dtype != want.dtype) t = constant(t.to_vector<double>(), want.shape, want.dtype);
@@ -254,7 +293,8 @@ void read_state(ModelImpl& m, const JsonValue& j) {
     for (auto& w : l->extra_state()) {
       auto v = state->find(w.name);
       if (!v) continue;
-      if (v->size() != w.variable.sig().shape.count()) v->refuse(concat({w.variable.sig().shape.count(), " numbers"}));
+      if (v->size() != w.variable.sig().shape.count())
+        v->refuse(concat({w.variable.sig().shape.count(), " numbers"}));
       std::vector<double> values;
       for (int64_t i = 0; i < v->size(); ++i) values.push_back((*v)[i].number());
       w.variable.assign(constant(values, w.variable.sig().shape, w.variable.sig().dtype));
@@ -265,8 +305,11 @@ void read_state(ModelImpl& m, const JsonValue& j) {
 
 void Model::save(const std::string& path) const {
   ModelImpl& m = impl();
-  if (!built()) fail(Code::FailedPrecondition, {"save: model \"", m.name, "\" is not built, expected a call or build() first"});
-  if (path.size() < 7 || path.substr(path.size() - 6) != ".keras") fail({"save: path is \"", path, "\", expected a name that ends in .keras"});
+  if (!built())
+    fail(Code::FailedPrecondition,
+         {"save: model \"", m.name, "\" is not built, expected a call or build() first"});
+  if (path.size() < 7 || path.substr(path.size() - 6) != ".keras")
+    fail({"save: path is \"", path, "\", expected a name that ends in .keras"});
   format::Hdf5Writer h5;
   const auto groups = weight_groups(m);
   for (size_t i = 0; i < m.layers.size(); ++i) {
@@ -283,7 +326,8 @@ void Model::save(const std::string& path) const {
   const std::string weights = h5.finish();
   format::ZipWriter zip;
   // A fixed date: the same model gives the same file.
-  zip.add("metadata.json", format::json_text({{"keras_version", "3.15.0"}, {"date_saved", "1980-01-01@00:00:00"}}));
+  zip.add("metadata.json",
+          format::json_text({{"keras_version", "3.15.0"}, {"date_saved", "1980-01-01@00:00:00"}}));
   zip.add("config.json", format::json_text(model_json(m)));
   zip.add("evenflow.json", format::json_text(state_json(m, weights)));
   zip.add("model.weights.h5", weights);
@@ -293,11 +337,15 @@ void Model::save(const std::string& path) const {
 Model load_model(const std::string& path) {
   format::ZipReader zip(format::read_file(path), path);
   for (const char* member : {"config.json", "model.weights.h5"})
-    if (!zip.has(member)) fail(Code::DataLoss, {"load_model: ", path, " has no ", member, ", expected a .keras file of Keras 3"});
+    if (!zip.has(member))
+      fail(Code::DataLoss,
+           {"load_model: ", path, " has no ", member, ", expected a .keras file of Keras 3"});
   const JsonValue config = format::parse_json(zip.read("config.json"), path + ": config.json");
   const std::string kind = config["class_name"].string();
-  if (kind != "Sequential" && kind != "Functional") config["class_name"].refuse("Sequential or Functional", Code::Unimplemented);
-  Model model = kind == "Sequential" ? sequential_from(config["config"]) : functional_from(config["config"]);
+  if (kind != "Sequential" && kind != "Functional")
+    config["class_name"].refuse("Sequential or Functional", Code::Unimplemented);
+  Model model =
+      kind == "Sequential" ? sequential_from(config["config"]) : functional_from(config["config"]);
   const std::string weights = zip.read("model.weights.h5");
   const uint32_t crc = crc32c(weights.data(), weights.size());
   read_weights(model.impl(), format::Hdf5File(weights, path + ": model.weights.h5"));
@@ -305,7 +353,8 @@ Model load_model(const std::string& path) {
   if (zip.has("evenflow.json")) {
     const JsonValue state = format::parse_json(zip.read("evenflow.json"), path + ": evenflow.json");
     if (state["version"].integer() != 1) state["version"].refuse("1", Code::Unimplemented);
-    ours = state["weights_crc32c"].integer() == int64_t(crc);  // else somebody changed the weights: they stand for themselves
+    ours = state["weights_crc32c"].integer() ==
+           int64_t(crc);  // else somebody changed the weights: they stand for themselves
     if (ours) read_state(model.impl(), state);
   }
   if (!ours)

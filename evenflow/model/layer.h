@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layers: a handle (Layer) to shared state and mode (LayerImpl). A layer makes its weights when it first sees the extents of its input.
+// Layers: a handle (Layer) to shared state and mode (LayerImpl). A layer makes its weights when it
+// first sees the extents of its input.
 #pragma once
 #include <functional>
 #include <memory>
@@ -50,17 +51,20 @@ class LayerImpl {
   std::string name;
   bool built = false;
   Setting trainable{1};
-  std::string dtype = "float32";  ///< Keras's policy: float32, float64, mixed_bfloat16, mixed_float16
-  std::vector<Weight> weights;    ///< in Keras's order
-  std::vector<Dims> input_dims;   ///< what it was built for
-  uint64_t seed = 0;              ///< of its initialisers
+  std::string dtype =
+      "float32";                ///< Keras's policy: float32, float64, mixed_bfloat16, mixed_float16
+  std::vector<Weight> weights;  ///< in Keras's order
+  std::vector<Dims> input_dims;  ///< what it was built for
+  uint64_t seed = 0;             ///< of its initialisers
 
   DType compute_dtype() const;
   DType variable_dtype() const;
 
  protected:
-  Variable add_weight(const std::string& weight_name, const Shape& shape, const Initializer& init, bool weight_trainable = true, Regularizer regularizer = {});
-  [[noreturn]] void refuse(std::string_view what, const Dims& found, std::string_view expected) const;
+  Variable add_weight(const std::string& weight_name, const Shape& shape, const Initializer& init,
+                      bool weight_trainable = true, Regularizer regularizer = {});
+  [[noreturn]] void refuse(std::string_view what, const Dims& found,
+                           std::string_view expected) const;
 };
 
 /// The symbolic output of a layer in the functional style.
@@ -78,10 +82,14 @@ class Layer {
  public:
   Layer() = default;
   explicit Layer(std::shared_ptr<LayerImpl> impl) : impl_(std::move(impl)) {}
-  SymbolicTensor operator()(const SymbolicTensor& x) const { return (*this)(std::vector<SymbolicTensor>{x}); }
+  SymbolicTensor operator()(const SymbolicTensor& x) const {
+    return (*this)(std::vector<SymbolicTensor>{x});
+  }
   SymbolicTensor operator()(const std::vector<SymbolicTensor>& xs) const;
   /// Runs the layer, building it on first use.
-  Tensor operator()(const Tensor& x, CallContext context = {}) const { return (*this)(Tensors{x}, context); }
+  Tensor operator()(const Tensor& x, CallContext context = {}) const {
+    return (*this)(Tensors{x}, context);
+  }
   Tensor operator()(const Tensors& xs, CallContext context = {}) const;
 
   const std::string& name() const;
@@ -95,7 +103,8 @@ class Layer {
   std::shared_ptr<LayerImpl> impl_;
 };
 
-/// Layers by Keras's class name: an intrusive list, like the operations. Nothing else is ever made from a file.
+/// Layers by Keras's class name: an intrusive list, like the operations. Nothing else is ever made
+/// from a file.
 struct LayerEntry {
   const char* name;
   std::shared_ptr<LayerImpl> (*make)();
@@ -106,11 +115,13 @@ struct LayerEntry {
 /// A layer with default configuration; throws InvalidArgument for an unknown class, by name.
 std::shared_ptr<LayerImpl> make_layer(std::string_view class_name);
 
-/// Seeds what is random from now on in this process: initialisers, dropout (keras.utils.set_random_seed).
+/// Seeds what is random from now on in this process: initialisers, dropout
+/// (keras.utils.set_random_seed).
 void set_random_seed(uint64_t seed);
 /// The next seed of the process-wide sequence.
 uint64_t next_seed();
-/// The policy of layers made from now on that state none (keras.mixed_precision.set_global_policy): "float32", "mixed_bfloat16", ...
+/// The policy of layers made from now on that state none (keras.mixed_precision.set_global_policy):
+/// "float32", "mixed_bfloat16", ...
 void set_dtype_policy(std::string policy);
 const std::string& dtype_policy();
 /// "conv2d", "conv2d_1", ...: Keras's automatic names.
@@ -124,7 +135,8 @@ template <class Impl>
 class LayerOf : public Layer {
  public:
   using Config = typename Impl::Config;
-  LayerOf(Config config = Config()) : Layer(make(std::move(config))) {}  // NOLINT: implicit on purpose
+  LayerOf(Config config = Config())
+      : Layer(make(std::move(config))) {}  // NOLINT: implicit on purpose
 
  private:
   static std::shared_ptr<LayerImpl> make(Config config) {
@@ -139,7 +151,8 @@ class LayerOf : public Layer {
 };
 }  // namespace detail
 
-/// Base of a layer with a configuration. Every configuration ends with `name` and `dtype`, which stand for automatic_name() and dtype_policy().
+/// Base of a layer with a configuration. Every configuration ends with `name` and `dtype`, which
+/// stand for automatic_name() and dtype_policy().
 template <class C>
 class ConfiguredLayer : public LayerImpl {
  public:

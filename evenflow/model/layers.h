@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keras's layers, with Keras's names, defaults and meaning. BatchNormalization has a header of its own.
+// Keras's layers, with Keras's names, defaults and meaning. BatchNormalization has a header of its
+// own.
 //   Conv2D({.filters = 32, .kernel_size = {3, 3}, .padding = "same", .use_bias = false})
-// Every configuration ends with .name (else "conv2d", "conv2d_1", ...) and .dtype (else the policy of set_dtype_policy()).
+// Every configuration ends with .name (else "conv2d", "conv2d_1", ...) and .dtype (else the policy
+// of set_dtype_policy()).
 #pragma once
 #include "evenflow/model/layer.h"
 
@@ -14,7 +16,9 @@ struct InputLayerConfig {
   std::vector<int64_t> batch_shape = {};  ///< with the batch; -1 is any
   std::string input_dtype = "float32";
   std::string name = {}, dtype = {};
-  void fields(ConfigVisitor& v) { v.field("batch_shape", batch_shape), v.field("input_dtype", input_dtype); }
+  void fields(ConfigVisitor& v) {
+    v.field("batch_shape", batch_shape), v.field("input_dtype", input_dtype);
+  }
 };
 struct InputLayerImpl : ConfiguredLayer<InputLayerConfig> {
   std::string_view class_name() const override { return "InputLayer"; }
@@ -24,7 +28,8 @@ struct InputLayerImpl : ConfiguredLayer<InputLayerConfig> {
 };
 using InputLayer = detail::LayerOf<InputLayerImpl>;
 
-// ---- core --------------------------------------------------------------------------------------------------------------
+// ---- core
+// --------------------------------------------------------------------------------------------------------------
 /// y = activation(x kernel + bias) over the last axis: [..., in] -> [..., units].
 struct DenseConfig {
   int64_t units = 0;
@@ -35,8 +40,10 @@ struct DenseConfig {
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor& v) {
     v.field("units", units), v.activation("activation", activation), v.field("use_bias", use_bias);
-    v.field("kernel_initializer", kernel_initializer), v.field("bias_initializer", bias_initializer);
-    v.field("kernel_regularizer", kernel_regularizer), v.field("bias_regularizer", bias_regularizer);
+    v.field("kernel_initializer", kernel_initializer),
+        v.field("bias_initializer", bias_initializer);
+    v.field("kernel_regularizer", kernel_regularizer),
+        v.field("bias_regularizer", bias_regularizer);
   }
 };
 struct DenseImpl : ConfiguredLayer<DenseConfig> {
@@ -77,13 +84,16 @@ struct ReshapeImpl : ConfiguredLayer<ReshapeConfig> {
 };
 using Reshape = detail::LayerOf<ReshapeImpl>;
 
-/// In training each element is zero with probability `rate`, and the others are divided by 1 - rate (Srivastava et al. 2014).
+/// In training each element is zero with probability `rate`, and the others are divided by 1 - rate
+/// (Srivastava et al. 2014).
 struct DropoutConfig {
   double rate = 0.5;
   std::optional<int64_t> seed = {};
   std::optional<std::vector<double>> noise_shape = {};
   std::string name = {}, dtype = {};
-  void fields(ConfigVisitor& v) { v.field("rate", rate), v.field("seed", seed), v.field("noise_shape", noise_shape); }
+  void fields(ConfigVisitor& v) {
+    v.field("rate", rate), v.field("seed", seed), v.field("noise_shape", noise_shape);
+  }
 };
 struct DropoutImpl : ConfiguredLayer<DropoutConfig> {
   std::string_view class_name() const override { return "Dropout"; }
@@ -96,7 +106,8 @@ struct DropoutImpl : ConfiguredLayer<DropoutConfig> {
 };
 using Dropout = detail::LayerOf<DropoutImpl>;
 
-// ---- activations ------------------------------------------------------------------------------------------------------------
+// ---- activations
+// ------------------------------------------------------------------------------------------------------------
 /// Any of Keras's activations by name.
 struct ActivationConfig {
   std::string activation = "linear";
@@ -111,15 +122,20 @@ struct ActivationImpl : ConfiguredLayer<ActivationConfig> {
 };
 struct Activation : detail::LayerOf<ActivationImpl> {
   using LayerOf::LayerOf;
-  Activation(const char* activation) : LayerOf(ActivationConfig{.activation = activation}) {}  // NOLINT
+  Activation(const char* activation)
+      : LayerOf(ActivationConfig{.activation = activation}) {}  // NOLINT
 };
 
-/// x where x >= max_value is max_value, where x >= threshold is x, else negative_slope (x - threshold).
+/// x where x >= max_value is max_value, where x >= threshold is x, else negative_slope (x -
+/// threshold).
 struct ReLUConfig {
   std::optional<double> max_value = {};
   double negative_slope = 0, threshold = 0;
   std::string name = {}, dtype = {};
-  void fields(ConfigVisitor& v) { v.field("max_value", max_value), v.field("negative_slope", negative_slope), v.field("threshold", threshold); }
+  void fields(ConfigVisitor& v) {
+    v.field("max_value", max_value), v.field("negative_slope", negative_slope),
+        v.field("threshold", threshold);
+  }
 };
 struct ReLUImpl : ConfiguredLayer<ReLUConfig> {
   std::string_view class_name() const override { return "ReLU"; }
@@ -154,7 +170,8 @@ struct SoftmaxImpl : ConfiguredLayer<SoftmaxConfig> {
 };
 using Softmax = detail::LayerOf<SoftmaxImpl>;
 
-// ---- convolution ------------------------------------------------------------------------------------------------------------
+// ---- convolution
+// ------------------------------------------------------------------------------------------------------------
 /// x [n, h, w, c], kernel [kh, kw, c / groups, filters] -> [n, oh, ow, filters]; channels last.
 struct Conv2DConfig {
   int64_t filters = 0;
@@ -168,10 +185,14 @@ struct Conv2DConfig {
   Regularizer kernel_regularizer = {}, bias_regularizer = {};
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor& v) {
-    v.field("filters", filters), v.field("kernel_size", kernel_size), v.field("strides", strides), v.field("padding", padding), v.field("data_format", data_format);
-    v.field("dilation_rate", dilation_rate), v.field("groups", groups), v.activation("activation", activation), v.field("use_bias", use_bias);
-    v.field("kernel_initializer", kernel_initializer), v.field("bias_initializer", bias_initializer);
-    v.field("kernel_regularizer", kernel_regularizer), v.field("bias_regularizer", bias_regularizer);
+    v.field("filters", filters), v.field("kernel_size", kernel_size), v.field("strides", strides),
+        v.field("padding", padding), v.field("data_format", data_format);
+    v.field("dilation_rate", dilation_rate), v.field("groups", groups),
+        v.activation("activation", activation), v.field("use_bias", use_bias);
+    v.field("kernel_initializer", kernel_initializer),
+        v.field("bias_initializer", bias_initializer);
+    v.field("kernel_regularizer", kernel_regularizer),
+        v.field("bias_regularizer", bias_regularizer);
   }
 };
 struct Conv2DImpl : ConfiguredLayer<Conv2DConfig> {
@@ -197,10 +218,14 @@ struct DepthwiseConv2DConfig {
   Regularizer depthwise_regularizer = {}, bias_regularizer = {};
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor& v) {
-    v.field("kernel_size", kernel_size), v.field("strides", strides), v.field("padding", padding), v.field("depth_multiplier", depth_multiplier);
-    v.field("data_format", data_format), v.field("dilation_rate", dilation_rate), v.activation("activation", activation), v.field("use_bias", use_bias);
-    v.field("depthwise_initializer", depthwise_initializer), v.field("bias_initializer", bias_initializer);
-    v.field("depthwise_regularizer", depthwise_regularizer), v.field("bias_regularizer", bias_regularizer);
+    v.field("kernel_size", kernel_size), v.field("strides", strides), v.field("padding", padding),
+        v.field("depth_multiplier", depth_multiplier);
+    v.field("data_format", data_format), v.field("dilation_rate", dilation_rate),
+        v.activation("activation", activation), v.field("use_bias", use_bias);
+    v.field("depthwise_initializer", depthwise_initializer),
+        v.field("bias_initializer", bias_initializer);
+    v.field("depthwise_regularizer", depthwise_regularizer),
+        v.field("bias_regularizer", bias_regularizer);
   }
 };
 struct DepthwiseConv2DImpl : ConfiguredLayer<DepthwiseConv2DConfig> {
@@ -213,7 +238,8 @@ struct DepthwiseConv2DImpl : ConfiguredLayer<DepthwiseConv2DConfig> {
 };
 using DepthwiseConv2D = detail::LayerOf<DepthwiseConv2DImpl>;
 
-/// A depthwise convolution, then a 1x1 convolution: kernels [kh, kw, c, depth_multiplier] and [1, 1, c depth_multiplier, filters].
+/// A depthwise convolution, then a 1x1 convolution: kernels [kh, kw, c, depth_multiplier] and [1,
+/// 1, c depth_multiplier, filters].
 struct SeparableConv2DConfig {
   int64_t filters = 0;
   Size2 kernel_size = 0, strides = 1;
@@ -222,14 +248,21 @@ struct SeparableConv2DConfig {
   int64_t depth_multiplier = 1;
   std::string activation = "linear";
   bool use_bias = true;
-  Initializer depthwise_initializer = "glorot_uniform", pointwise_initializer = "glorot_uniform", bias_initializer = "zeros";
+  Initializer depthwise_initializer = "glorot_uniform", pointwise_initializer = "glorot_uniform",
+              bias_initializer = "zeros";
   Regularizer depthwise_regularizer = {}, pointwise_regularizer = {}, bias_regularizer = {};
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor& v) {
-    v.field("filters", filters), v.field("kernel_size", kernel_size), v.field("strides", strides), v.field("padding", padding), v.field("data_format", data_format);
-    v.field("dilation_rate", dilation_rate), v.field("depth_multiplier", depth_multiplier), v.activation("activation", activation), v.field("use_bias", use_bias);
-    v.field("depthwise_initializer", depthwise_initializer), v.field("pointwise_initializer", pointwise_initializer), v.field("bias_initializer", bias_initializer);
-    v.field("depthwise_regularizer", depthwise_regularizer), v.field("pointwise_regularizer", pointwise_regularizer), v.field("bias_regularizer", bias_regularizer);
+    v.field("filters", filters), v.field("kernel_size", kernel_size), v.field("strides", strides),
+        v.field("padding", padding), v.field("data_format", data_format);
+    v.field("dilation_rate", dilation_rate), v.field("depth_multiplier", depth_multiplier),
+        v.activation("activation", activation), v.field("use_bias", use_bias);
+    v.field("depthwise_initializer", depthwise_initializer),
+        v.field("pointwise_initializer", pointwise_initializer),
+        v.field("bias_initializer", bias_initializer);
+    v.field("depthwise_regularizer", depthwise_regularizer),
+        v.field("pointwise_regularizer", pointwise_regularizer),
+        v.field("bias_regularizer", bias_regularizer);
   }
 };
 struct SeparableConv2DImpl : ConfiguredLayer<SeparableConv2DConfig> {
@@ -246,7 +279,9 @@ struct ZeroPadding2DConfig {
   Padding2 padding = 1;
   std::string data_format = "channels_last";
   std::string name = {}, dtype = {};
-  void fields(ConfigVisitor& v) { v.field("padding", padding), v.field("data_format", data_format); }
+  void fields(ConfigVisitor& v) {
+    v.field("padding", padding), v.field("data_format", data_format);
+  }
 };
 struct ZeroPadding2DImpl : ConfiguredLayer<ZeroPadding2DConfig> {
   std::string_view class_name() const override { return "ZeroPadding2D"; }
@@ -256,13 +291,17 @@ struct ZeroPadding2DImpl : ConfiguredLayer<ZeroPadding2DConfig> {
 };
 using ZeroPadding2D = detail::LayerOf<ZeroPadding2DImpl>;
 
-// ---- pooling -----------------------------------------------------------------------------------------------------------------
+// ---- pooling
+// -----------------------------------------------------------------------------------------------------------------
 struct Pooling2DConfig {
   Size2 pool_size = 2;
   std::optional<Size2> strides = {};  ///< like pool_size
   std::string padding = "valid", data_format = "channels_last";
   std::string name = {}, dtype = {};
-  void fields(ConfigVisitor& v) { v.field("pool_size", pool_size), v.field("strides", strides), v.field("padding", padding), v.field("data_format", data_format); }
+  void fields(ConfigVisitor& v) {
+    v.field("pool_size", pool_size), v.field("strides", strides), v.field("padding", padding),
+        v.field("data_format", data_format);
+  }
 };
 struct Pooling2DImpl : ConfiguredLayer<Pooling2DConfig> {
   void check() const override;
@@ -284,7 +323,9 @@ struct GlobalPooling2DConfig {
   std::string data_format = "channels_last";
   bool keepdims = false;
   std::string name = {}, dtype = {};
-  void fields(ConfigVisitor& v) { v.field("data_format", data_format), v.field("keepdims", keepdims); }
+  void fields(ConfigVisitor& v) {
+    v.field("data_format", data_format), v.field("keepdims", keepdims);
+  }
 };
 struct GlobalPooling2DImpl : ConfiguredLayer<GlobalPooling2DConfig> {
   void check() const override;
@@ -301,7 +342,8 @@ struct GlobalAveragePooling2DImpl : GlobalPooling2DImpl {
 using GlobalMaxPooling2D = detail::LayerOf<GlobalMaxPooling2DImpl>;
 using GlobalAveragePooling2D = detail::LayerOf<GlobalAveragePooling2DImpl>;
 
-// ---- merging -------------------------------------------------------------------------------------------------------------------
+// ---- merging
+// -------------------------------------------------------------------------------------------------------------------
 struct AddConfig {
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor&) {}
@@ -328,7 +370,8 @@ struct ConcatenateImpl : ConfiguredLayer<ConcatenateConfig> {
 };
 using Concatenate = detail::LayerOf<ConcatenateImpl>;
 
-// ---- preprocessing -------------------------------------------------------------------------------------------------------------
+// ---- preprocessing
+// -------------------------------------------------------------------------------------------------------------
 /// scale x + offset.
 struct RescalingConfig {
   double scale = 1, offset = 0;
@@ -342,7 +385,8 @@ struct RescalingImpl : ConfiguredLayer<RescalingConfig> {
 };
 using Rescaling = detail::LayerOf<RescalingImpl>;
 
-/// (x - mean) / max(sqrt(variance), 1e-7), with statistics over all axes but `axis`, from adapt() or given.
+/// (x - mean) / max(sqrt(variance), 1e-7), with statistics over all axes but `axis`, from adapt()
+/// or given.
 struct NormalizationConfig {
   std::vector<int64_t> axis = {-1};  ///< empty: one mean and variance for all (Keras's None)
   std::optional<std::vector<double>> mean = {}, variance = {};

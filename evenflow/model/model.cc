@@ -13,7 +13,9 @@ namespace {
 void check_names(const ModelImpl& m) {
   std::set<std::string> seen;
   for (auto& l : m.layers)
-    if (!seen.insert(l->name).second) fail({"model \"", m.name, "\": two layers have the name \"", l->name, "\", expected different names"});
+    if (!seen.insert(l->name).second)
+      fail({"model \"", m.name, "\": two layers have the name \"", l->name,
+            "\", expected different names"});
 }
 void add_call(ModelImpl& m, const std::shared_ptr<LayerImpl>& layer, std::vector<int> inputs) {
   std::vector<Dims> dims;
@@ -40,10 +42,14 @@ void build_sequential(ModelImpl& m, const Dims& input) {
 }
 }  // namespace
 
-Model::Model(const std::vector<SymbolicTensor>& inputs, const std::vector<SymbolicTensor>& outputs, std::string name) : impl_(std::make_shared<ModelImpl>()) {
+Model::Model(const std::vector<SymbolicTensor>& inputs, const std::vector<SymbolicTensor>& outputs,
+             std::string name)
+    : impl_(std::make_shared<ModelImpl>()) {
   ModelImpl& m = *impl_;
-  m.class_name = "Functional", m.name = name.empty() ? automatic_name("Functional") : std::move(name);
-  if (inputs.empty() || outputs.empty()) fail({"model: expected at least one input and one output"});
+  m.class_name = "Functional",
+  m.name = name.empty() ? automatic_name("Functional") : std::move(name);
+  if (inputs.empty() || outputs.empty())
+    fail({"model: expected at least one input and one output"});
   std::map<const SymbolicTensor::Source*, int> number;
   std::set<LayerImpl*> known;
   auto add = [&](const SymbolicTensor& t, std::vector<int> in) {
@@ -54,19 +60,23 @@ Model::Model(const std::vector<SymbolicTensor>& inputs, const std::vector<Symbol
     return number[t.source.get()];
   };
   for (auto& t : inputs) {
-    if (!t.source || t.source->layer->class_name() != "InputLayer") fail({"model: an input is not the result of Input()"});
+    if (!t.source || t.source->layer->class_name() != "InputLayer")
+      fail({"model: an input is not the result of Input()"});
     m.inputs.push_back(add(t, {}));
   }
   for (auto& out : outputs) {
     if (!out.source) fail({"model: an output is empty"});
-    std::vector<std::pair<const SymbolicTensor*, size_t>> stack{{&out, 0}};  // depth first, without recursion
+    std::vector<std::pair<const SymbolicTensor*, size_t>> stack{
+        {&out, 0}};  // depth first, without recursion
     while (!stack.empty()) {
       auto& [t, next] = stack.back();
       if (number.count(t->source.get())) {
         stack.pop_back();
         continue;
       }
-      if (t->source->layer->class_name() == "InputLayer") fail({"model: output depends on input \"", t->source->layer->name, "\", which is not among the inputs"});
+      if (t->source->layer->class_name() == "InputLayer")
+        fail({"model: output depends on input \"", t->source->layer->name,
+              "\", which is not among the inputs"});
       if (next < t->source->inputs.size()) {
         const SymbolicTensor* child = &t->source->inputs[next++];
         stack.push_back({child, 0});
@@ -90,8 +100,10 @@ ModelImpl& Model::impl() const {
 bool Model::built() const { return !impl().calls.empty(); }
 void Model::build(const Dims& input) const {
   ModelImpl& m = impl();
-  if (m.class_name != "Sequential") fail(Code::FailedPrecondition, {"build: a functional model is built already"});
-  if (input.empty()) fail({"build: input is ", str_dims(input), ", expected the batch extent (-1) first"});
+  if (m.class_name != "Sequential")
+    fail(Code::FailedPrecondition, {"build: a functional model is built already"});
+  if (input.empty())
+    fail({"build: input is ", str_dims(input), ", expected the batch extent (-1) first"});
   if (!built()) build_sequential(m, input);
 }
 
@@ -102,15 +114,20 @@ Tensors Model::call(const Tensors& inputs, CallContext context) const {
     if (!d.empty()) d[0] = -1;
     build(d);
   }
-  if (inputs.size() != m.inputs.size()) fail({"model \"", m.name, "\": ", inputs.size(), " inputs were given, expected ", m.inputs.size()});
+  if (inputs.size() != m.inputs.size())
+    fail({"model \"", m.name, "\": ", inputs.size(), " inputs were given, expected ",
+          m.inputs.size()});
   std::vector<Tensor> value(m.calls.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i]) fail({"model \"", m.name, "\": input ", i, " is an empty tensor"});
     const Dims& want = m.calls[size_t(m.inputs[i])].dims;
     const Shape& s = inputs[i].sig().shape;
     bool fits = s.rank() == int(want.size());
-    for (int d = 1; fits && d < s.rank(); ++d) fits = want[size_t(d)] < 0 || s[d] == want[size_t(d)];
-    if (!fits) fail({"model \"", m.name, "\": input ", i, " is ", str(inputs[i].sig()), ", expected ", str_dims(want)});
+    for (int d = 1; fits && d < s.rank(); ++d)
+      fits = want[size_t(d)] < 0 || s[d] == want[size_t(d)];
+    if (!fits)
+      fail({"model \"", m.name, "\": input ", i, " is ", str(inputs[i].sig()), ", expected ",
+            str_dims(want)});
     value[size_t(m.inputs[i])] = inputs[i];
   }
   for (size_t c = 0; c < m.calls.size(); ++c) {
@@ -126,7 +143,8 @@ Tensors Model::call(const Tensors& inputs, CallContext context) const {
 }
 Tensor Model::operator()(const Tensor& x, CallContext context) const {
   Tensors r = call({x}, context);
-  if (r.size() != 1) fail({"model \"", name(), "\": it has ", r.size(), " outputs, expected one; use call()"});
+  if (r.size() != 1)
+    fail({"model \"", name(), "\": it has ", r.size(), " outputs, expected one; use call()"});
   return r[0];
 }
 
@@ -180,7 +198,8 @@ std::vector<Dims> Model::output_dims() const {
   return r;
 }
 
-// ---- Sequential ---------------------------------------------------------------------------------------------------------
+// ---- Sequential
+// ---------------------------------------------------------------------------------------------------------
 Sequential::Sequential(const std::vector<Layer>& layers, std::string name) {
   impl_ = std::make_shared<ModelImpl>();
   impl_->class_name = "Sequential";
@@ -192,13 +211,16 @@ void Sequential::add(const Layer& layer) {
   if (!layer.impl()) fail({"Sequential \"", m.name, "\": the layer is empty"});
   if (!m.layers.empty() && m.layers[0]->class_name() == "InputLayer") {
     for (auto& l : m.layers)
-      if (l == layer.impl()) fail({"Sequential \"", m.name, "\": layer \"", layer.name(), "\" is in it already"});
-    if (m.training) fail(Code::FailedPrecondition, {"Sequential \"", m.name, "\": it was compiled already"});
+      if (l == layer.impl())
+        fail({"Sequential \"", m.name, "\": layer \"", layer.name(), "\" is in it already"});
+    if (m.training)
+      fail(Code::FailedPrecondition, {"Sequential \"", m.name, "\": it was compiled already"});
     m.layers.push_back(layer.impl());
     build_sequential(m, {});
     return;
   }
-  if (built()) fail(Code::FailedPrecondition, {"Sequential \"", m.name, "\": it was built already"});
+  if (built())
+    fail(Code::FailedPrecondition, {"Sequential \"", m.name, "\": it was built already"});
   m.layers.push_back(layer.impl());
   if (layer.impl()->class_name() == "InputLayer") {
     if (m.layers.size() > 1) fail({"Sequential \"", m.name, "\": Input is not the first layer"});
@@ -210,7 +232,8 @@ Layer to_layer(const SymbolicTensor& input) {
   return Layer(input.source->layer);
 }
 
-// ---- summary --------------------------------------------------------------------------------------------------------------
+// ---- summary
+// --------------------------------------------------------------------------------------------------------------
 namespace {
 std::string grouped(int64_t n) {
   std::string s = std::to_string(n);
@@ -220,10 +243,14 @@ std::string grouped(int64_t n) {
 std::string memory(int64_t bytes) {
   char b[40];
   const double n = double(bytes);
-  if (bytes < 1024) std::snprintf(b, sizeof b, "%.2f B", n);
-  else if (bytes < 1 << 20) std::snprintf(b, sizeof b, "%.2f KB", n / 1024);
-  else if (bytes < 1 << 30) std::snprintf(b, sizeof b, "%.2f MB", n / (1 << 20));
-  else std::snprintf(b, sizeof b, "%.2f GB", n / (1 << 30));
+  if (bytes < 1024)
+    std::snprintf(b, sizeof b, "%.2f B", n);
+  else if (bytes < 1 << 20)
+    std::snprintf(b, sizeof b, "%.2f KB", n / 1024);
+  else if (bytes < 1 << 30)
+    std::snprintf(b, sizeof b, "%.2f MB", n / (1 << 20));
+  else
+    std::snprintf(b, sizeof b, "%.2f GB", n / (1 << 30));
   return b;
 }
 size_t width(const std::string& s) {  // columns of UTF-8 text
@@ -243,7 +270,8 @@ std::string Model::summary() const {
     if (!functional && l->class_name() == "InputLayer") continue;
     int64_t n = 0;
     for (auto& w : l->weights) n += w.variable.sig().shape.count();
-    std::string kind = l->name + " (" + std::string(l->class_name()) + ")", mode = l->mode(), dims = "?", from;
+    std::string kind = l->name + " (" + std::string(l->class_name()) + ")", mode = l->mode(),
+                dims = "?", from;
     if (!mode.empty()) kind += " [" + mode + "]";
     for (auto& c : m.calls)
       if (c.layer == l) {
@@ -272,8 +300,10 @@ std::string Model::summary() const {
       s += std::string(bar) + " " + (i == 2 ? pad + rows[r][i] : rows[r][i] + pad) + " ";
     }
     s += std::string(bar) + "\n";
-    if (r + 1 == rows.size()) s += line("└", "─", "┴", "┘");
-    else s += r ? line("├", "─", "┼", "┤") : line("┡", "━", "╇", "┩");
+    if (r + 1 == rows.size())
+      s += line("└", "─", "┴", "┘");
+    else
+      s += r ? line("├", "─", "┼", "┤") : line("┡", "━", "╇", "┩");
   }
   auto total = [](const std::vector<Weight>& ws) {
     int64_t n = 0, bytes = 0;

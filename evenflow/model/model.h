@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Model: layers connected into one function. Sequential is a chain; the functional style connects symbolic tensors.
-//   Sequential model({Conv2D({.filters = 8, .kernel_size = 3}), BatchNormalization(), ReLU(), Flatten(), Dense({.units = 10})});
-//   auto x = Input({8, 8, 1}); Model model(x, Dense({.units = 10})(Flatten()(x)));
-// compile, fit, evaluate and predict are the train room's: declared here, so that a model is one thing to its user.
+// Model: layers connected into one function. Sequential is a chain; the functional style connects
+// symbolic tensors.
+//   Sequential model({Conv2D({.filters = 8, .kernel_size = 3}), BatchNormalization(), ReLU(),
+//   Flatten(), Dense({.units = 10})}); auto x = Input({8, 8, 1}); Model model(x, Dense({.units =
+//   10})(Flatten()(x)));
+// compile, fit, evaluate and predict are the train room's: declared here, so that a model is one
+// thing to its user.
 #pragma once
 #include <initializer_list>
 #include <memory>
@@ -29,9 +32,9 @@ struct ModelImpl {
     Dims dims;                ///< of the output
     int64_t number = 0;       ///< uses of this layer before
   };
-  std::string name, class_name;  ///< class "Sequential" or "Functional"
+  std::string name, class_name;                    ///< class "Sequential" or "Functional"
   std::vector<std::shared_ptr<LayerImpl>> layers;  ///< in order of depth, inputs included
-  std::vector<Call> calls;       ///< in order of execution
+  std::vector<Call> calls;                         ///< in order of execution
   std::vector<int> inputs, outputs;
   std::shared_ptr<Training> training;
 };
@@ -39,9 +42,12 @@ struct ModelImpl {
 class Model {
  public:
   Model() = default;
-  Model(const SymbolicTensor& input, const SymbolicTensor& output, std::string name = {}) : Model(std::vector{input}, std::vector{output}, std::move(name)) {}
-  /// Throws InvalidArgument when an output does not come from the inputs, or two layers share a name.
-  Model(const std::vector<SymbolicTensor>& inputs, const std::vector<SymbolicTensor>& outputs, std::string name = {});
+  Model(const SymbolicTensor& input, const SymbolicTensor& output, std::string name = {})
+      : Model(std::vector{input}, std::vector{output}, std::move(name)) {}
+  /// Throws InvalidArgument when an output does not come from the inputs, or two layers share a
+  /// name.
+  Model(const std::vector<SymbolicTensor>& inputs, const std::vector<SymbolicTensor>& outputs,
+        std::string name = {});
   explicit Model(std::shared_ptr<ModelImpl> impl) : impl_(std::move(impl)) {}
 
   /// Runs the layers in order; builds a Sequential without Input first.
@@ -90,7 +96,8 @@ class Model {
 
 class Sequential : public Model {
  public:
-  Sequential(std::initializer_list<Layer> layers, std::string name = {}) : Sequential(std::vector<Layer>(layers), std::move(name)) {}
+  Sequential(std::initializer_list<Layer> layers, std::string name = {})
+      : Sequential(std::vector<Layer>(layers), std::move(name)) {}
   explicit Sequential(const std::vector<Layer>& layers = {}, std::string name = {});
   /// Adds a layer at the end; throws FailedPrecondition when the model was built.
   void add(const Layer& layer);
@@ -99,7 +106,8 @@ class Sequential : public Model {
 /// A symbolic input as the first layer of a Sequential.
 Layer to_layer(const SymbolicTensor& input);
 
-/// Opens a .keras file of Keras 3 or of Evenflow. Files are data: a class that is not in the fixed table of layers is refused by name.
+/// Opens a .keras file of Keras 3 or of Evenflow. Files are data: a class that is not in the fixed
+/// table of layers is refused by name.
 Model load_model(const std::string& path);
 
 }  // namespace evenflow

@@ -33,12 +33,21 @@ namespace {
 // Whether a value is better than another, as Keras decides it from the mode or the name.
 class Judge {
  public:
-  Judge(std::string_view op, const std::string& monitor, const std::string& mode, double min_delta) : monitor_(monitor), delta_(std::abs(min_delta)) {
-    if (mode != "auto" && mode != "min" && mode != "max") fail({op, ": mode is \"", mode, "\", expected auto, min or max"});
-    larger_ = mode == "max" || (mode == "auto" && (monitor.find("acc") != std::string::npos || monitor.find("auc") != std::string::npos || monitor.find("f1") != std::string::npos));
+  Judge(std::string_view op, const std::string& monitor, const std::string& mode, double min_delta)
+      : monitor_(monitor), delta_(std::abs(min_delta)) {
+    if (mode != "auto" && mode != "min" && mode != "max")
+      fail({op, ": mode is \"", mode, "\", expected auto, min or max"});
+    larger_ = mode == "max" || (mode == "auto" && (monitor.find("acc") != std::string::npos ||
+                                                   monitor.find("auc") != std::string::npos ||
+                                                   monitor.find("f1") != std::string::npos));
   }
-  double worst() const { return larger_ ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity(); }
-  bool better(double v, double than) const { return larger_ ? v - delta_ > than : v + delta_ < than; }
+  double worst() const {
+    return larger_ ? -std::numeric_limits<double>::infinity()
+                   : std::numeric_limits<double>::infinity();
+  }
+  bool better(double v, double than) const {
+    return larger_ ? v - delta_ > than : v + delta_ < than;
+  }
   double value(std::string_view op, const Logs& logs) const {
     if (auto v = logs.find(monitor_)) return *v;
     std::string names;
@@ -54,8 +63,11 @@ class Judge {
 
 class EarlyStoppingImpl : public Callback {
  public:
-  explicit EarlyStoppingImpl(EarlyStoppingConfig c) : config_(std::move(c)), judge_("EarlyStopping", config_.monitor, config_.mode, config_.min_delta) {
-    if (config_.patience < 0) fail({"EarlyStopping: patience is ", config_.patience, ", expected at least 0"});
+  explicit EarlyStoppingImpl(EarlyStoppingConfig c)
+      : config_(std::move(c)),
+        judge_("EarlyStopping", config_.monitor, config_.mode, config_.min_delta) {
+    if (config_.patience < 0)
+      fail({"EarlyStopping: patience is ", config_.patience, ", expected at least 0"});
   }
   void on_train_begin(TrainingState&) override {
     wait_ = 0, stopped_ = -1, best_epoch_ = 0;
@@ -76,9 +88,12 @@ class EarlyStoppingImpl : public Callback {
     if (wait_ >= config_.patience && epoch > 0) stopped_ = epoch, s.stop_training = true;
   }
   void on_train_end(TrainingState& s) override {
-    if (stopped_ >= 0 && config_.verbose) std::fprintf(s.out, "Epoch %ld: early stopping\n", long(stopped_ + 1));
+    if (stopped_ >= 0 && config_.verbose)
+      std::fprintf(s.out, "Epoch %ld: early stopping\n", long(stopped_ + 1));
     if (!config_.restore_best_weights || kept_.empty()) return;
-    if (config_.verbose) std::fprintf(s.out, "Restoring model weights from the end of the best epoch: %ld.\n", long(best_epoch_ + 1));
+    if (config_.verbose)
+      std::fprintf(s.out, "Restoring model weights from the end of the best epoch: %ld.\n",
+                   long(best_epoch_ + 1));
     for (auto& [v, value] : kept_) v.assign(value);
   }
 
@@ -99,24 +114,31 @@ class EarlyStoppingImpl : public Callback {
 
 class ModelCheckpointImpl : public Callback {
  public:
-  explicit ModelCheckpointImpl(ModelCheckpointConfig c) : config_(std::move(c)), judge_("ModelCheckpoint", config_.monitor, config_.mode, 0) {
-    if (config_.filepath.size() < 7 || config_.filepath.substr(config_.filepath.size() - 6) != ".keras")
-      fail({"ModelCheckpoint: filepath is \"", config_.filepath, "\", expected a name that ends in .keras"});
+  explicit ModelCheckpointImpl(ModelCheckpointConfig c)
+      : config_(std::move(c)), judge_("ModelCheckpoint", config_.monitor, config_.mode, 0) {
+    if (config_.filepath.size() < 7 ||
+        config_.filepath.substr(config_.filepath.size() - 6) != ".keras")
+      fail({"ModelCheckpoint: filepath is \"", config_.filepath,
+            "\", expected a name that ends in .keras"});
     best_ = config_.initial_value_threshold.value_or(judge_.worst());
   }
   void on_epoch_end(TrainingState& s, int64_t epoch, const Logs& logs) override {
     const std::string path = filled(epoch, logs);
     if (!config_.save_best_only) {
-      if (config_.verbose) std::fprintf(s.out, "\nEpoch %ld: saving model to %s\n", long(epoch + 1), path.c_str());
+      if (config_.verbose)
+        std::fprintf(s.out, "\nEpoch %ld: saving model to %s\n", long(epoch + 1), path.c_str());
       return s.model.save(path);
     }
     const double v = judge_.value("ModelCheckpoint", logs);
     if (!judge_.better(v, best_)) {
-      if (config_.verbose) std::fprintf(s.out, "\nEpoch %ld: %s did not improve from %.5f\n", long(epoch + 1), config_.monitor.c_str(), best_);
+      if (config_.verbose)
+        std::fprintf(s.out, "\nEpoch %ld: %s did not improve from %.5f\n", long(epoch + 1),
+                     config_.monitor.c_str(), best_);
       return;
     }
     if (config_.verbose)
-      std::fprintf(s.out, "\nEpoch %ld: %s improved from %.5f to %.5f, saving model to %s\n", long(epoch + 1), config_.monitor.c_str(), best_, v, path.c_str());
+      std::fprintf(s.out, "\nEpoch %ld: %s improved from %.5f to %.5f, saving model to %s\n",
+                   long(epoch + 1), config_.monitor.c_str(), best_, v, path.c_str());
     best_ = v;
     s.model.save(path);
   }
@@ -132,7 +154,8 @@ class ModelCheckpointImpl : public Callback {
         r += p[i];
         continue;
       }
-      const std::string field = p.substr(i + 1, end - i - 1), name = field.substr(0, field.find(':'));
+      const std::string field = p.substr(i + 1, end - i - 1),
+                        name = field.substr(0, field.find(':'));
       const std::string format = field.size() > name.size() ? field.substr(name.size() + 1) : "";
       if (name == "epoch") {
         std::string n = std::to_string(epoch + 1);
@@ -142,7 +165,8 @@ class ModelCheckpointImpl : public Callback {
       } else {
         const double v = logs.at(name);
         int digits = 6;
-        if (format.size() > 1 && format[0] == '.') digits = std::clamp(std::atoi(format.c_str() + 1), 0, 17);
+        if (format.size() > 1 && format[0] == '.')
+          digits = std::clamp(std::atoi(format.c_str() + 1), 0, 17);
         char b[400];
         std::snprintf(b, sizeof b, "%.*f", digits, v);
         r += b;
@@ -157,7 +181,11 @@ class ModelCheckpointImpl : public Callback {
 };
 }  // namespace
 
-CallbackPtr EarlyStopping(EarlyStoppingConfig c) { return std::make_shared<EarlyStoppingImpl>(std::move(c)); }
-CallbackPtr ModelCheckpoint(ModelCheckpointConfig c) { return std::make_shared<ModelCheckpointImpl>(std::move(c)); }
+CallbackPtr EarlyStopping(EarlyStoppingConfig c) {
+  return std::make_shared<EarlyStoppingImpl>(std::move(c));
+}
+CallbackPtr ModelCheckpoint(ModelCheckpointConfig c) {
+  return std::make_shared<ModelCheckpointImpl>(std::move(c));
+}
 
 }  // namespace evenflow

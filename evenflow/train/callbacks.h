@@ -24,7 +24,8 @@ struct Logs {
 struct History {
   std::vector<int64_t> epoch;
   std::vector<std::pair<std::string, std::vector<double>>> history;
-  const std::vector<double>& at(std::string_view name) const;  ///< a value an epoch; throws NotFound
+  const std::vector<double>& at(
+      std::string_view name) const;  ///< a value an epoch; throws NotFound
 };
 
 /// What a callback sees and may change.
@@ -70,7 +71,8 @@ struct ModelCheckpointConfig {
 /// Saves the model at the end of epochs. A failed save leaves the old file.
 CallbackPtr ModelCheckpoint(ModelCheckpointConfig config);
 
-/// Keras's progress bar: redrawn on a terminal, a line an epoch elsewhere (verbose 1), or always a line (verbose 2).
+/// Keras's progress bar: redrawn on a terminal, a line an epoch elsewhere (verbose 1), or always a
+/// line (verbose 2).
 CallbackPtr ProgbarLogger();
 
 }  // namespace evenflow

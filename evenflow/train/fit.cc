@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The training loop: Model's compile, fit, evaluate, predict. A step is one compiled function: forward, loss, gradient, update, statistics.
+// The training loop: Model's compile, fit, evaluate, predict. A step is one compiled function:
+// forward, loss, gradient, update, statistics.
 #include <algorithm>
 #include <cmath>
 
@@ -23,9 +24,12 @@ class Means {
  public:
   void add(const std::vector<double>& values, const std::vector<double>& counts) {
     sums_.resize(values.size()), counts_.resize(values.size());
-    for (size_t i = 0; i < values.size(); ++i) sums_[i] += values[i] * counts[i], counts_[i] += counts[i];
+    for (size_t i = 0; i < values.size(); ++i)
+      sums_[i] += values[i] * counts[i], counts_[i] += counts[i];
   }
-  double operator[](size_t i) const { return i < sums_.size() && counts_[i] ? sums_[i] / counts_[i] : 0; }
+  double operator[](size_t i) const {
+    return i < sums_.size() && counts_[i] ? sums_[i] / counts_[i] : 0;
+  }
 
  private:
   std::vector<double> sums_, counts_;
@@ -37,7 +41,9 @@ std::vector<std::string> names(const Training& t, std::string_view prefix = "") 
   return r;
 }
 Training& compiled(const ModelImpl& m, std::string_view op) {
-  if (!m.training) fail(Code::FailedPrecondition, {op, ": model \"", m.name, "\" is not compiled, expected compile({...}) first"});
+  if (!m.training)
+    fail(Code::FailedPrecondition,
+         {op, ": model \"", m.name, "\" is not compiled, expected compile({...}) first"});
   return *m.training;
 }
 Tensor with_regularization(const ModelImpl& m, Tensor loss) {
@@ -46,13 +52,17 @@ Tensor with_regularization(const ModelImpl& m, Tensor loss) {
       if (!w.regularizer) continue;
       Tensor v = w.variable.read();
       if (w.regularizer.l1) loss = loss + cast(reduce_sum(abs(v)) * w.regularizer.l1, loss.dtype());
-      if (w.regularizer.l2) loss = loss + cast(reduce_sum(square(v)) * w.regularizer.l2, loss.dtype());
+      if (w.regularizer.l2)
+        loss = loss + cast(reduce_sum(square(v)) * w.regularizer.l2, loss.dtype());
     }
   return loss;
 }
-// loss, then the mean of each metric; `y` is columns 1.. of a batch: targets, and weights if there are.
-Tensors measured(const Model& model, const Training& t, const Tensors& batch, const Tensor& predicted) {
-  Tensors r{with_regularization(model.impl(), t.options.loss(batch[1], predicted, batch.size() > 2 ? batch[2] : Tensor()))};
+// loss, then the mean of each metric; `y` is columns 1.. of a batch: targets, and weights if there
+// are.
+Tensors measured(const Model& model, const Training& t, const Tensors& batch,
+                 const Tensor& predicted) {
+  Tensors r{with_regularization(
+      model.impl(), t.options.loss(batch[1], predicted, batch.size() > 2 ? batch[2] : Tensor()))};
   for (auto& m : t.options.metrics) r.push_back(reduce_mean(m.values(batch[1], predicted)));
   return r;
 }
@@ -71,7 +81,8 @@ void build_optimizer(const Model& model, Training& t) {
   t.weights = std::move(now);
 }
 void check_batch(const Dataset& data, std::string_view op) {
-  if (data.columns() < 2) fail({op, ": the dataset has ", data.columns(), " column, expected x and y"});
+  if (data.columns() < 2)
+    fail({op, ": the dataset has ", data.columns(), " column, expected x and y"});
   if (!data.size()) fail({op, ": the dataset is empty, expected at least one element"});
 }
 
@@ -82,7 +93,8 @@ std::vector<double> train_batch(const Model& model, Training& t, const Tensors& 
     std::vector<Wrt> wrt(t.weights.begin(), t.weights.end());
     if (wrt.empty()) return results;
     Tensors gradients = gradient(results[0], wrt);
-    require(all_finite(gradients));  // a bad batch leaves weights, slots and statistics as they were
+    require(
+        all_finite(gradients));  // a bad batch leaves weights, slots and statistics as they were
     t.options.optimizer.impl()->apply(gradients);
     return results;
   });
@@ -95,14 +107,17 @@ Means evaluated(const Model& model, Training& t, const Dataset& data) {
   const int64_t n = data.batches();
   for (int64_t i = 0; i < n; ++i) {
     Tensors batch = data.batch_at(i);
-    Tensors r = t.test_step(batch, [&](const Tensors& b) { return measured(model, t, b, model(b[0])); });
+    Tensors r =
+        t.test_step(batch, [&](const Tensors& b) { return measured(model, t, b, model(b[0])); });
     std::vector<double> v;
     for (auto& x : r) v.push_back(x.item());
     means.add(v, std::vector<double>(v.size(), double(batch[0].sig().shape[0])));
   }
   return means;
 }
-Dataset batched(const Dataset& data, int64_t size) { return data.batch_size() ? data : data.batch(size); }
+Dataset batched(const Dataset& data, int64_t size) {
+  return data.batch_size() ? data : data.batch(size);
+}
 }  // namespace
 
 void Model::compile(CompileModelOptions options) const {
@@ -115,12 +130,16 @@ void Model::compile(CompileModelOptions options) const {
 History Model::fit(const Tensor& x, const Tensor& y, FitOptions o) const {
   if (!x || !y) fail({"fit: x or y is an empty tensor"});
   Dataset data(x, y);
-  if (!(o.validation_split >= 0 && o.validation_split < 1)) fail({"fit: validation_split is ", o.validation_split, ", expected from 0, below 1"});
+  if (!(o.validation_split >= 0 && o.validation_split < 1))
+    fail({"fit: validation_split is ", o.validation_split, ", expected from 0, below 1"});
   if (o.batch_size < 1) fail({"fit: batch_size is ", o.batch_size, ", expected at least 1"});
   if (o.validation_split > 0) {
-    if (o.validation_data) fail({"fit: validation_split and validation_data were both given, expected one"});
+    if (o.validation_data)
+      fail({"fit: validation_split and validation_data were both given, expected one"});
     const int64_t first = int64_t(std::floor(double(data.size()) * (1 - o.validation_split)));
-    if (first < 1 || first >= data.size()) fail({"fit: validation_split ", o.validation_split, " of ", data.size(), " elements leaves one part empty"});
+    if (first < 1 || first >= data.size())
+      fail({"fit: validation_split ", o.validation_split, " of ", data.size(),
+            " elements leaves one part empty"});
     o.validation_data = data.skip(first);
     data = data.take(first);
   }
@@ -131,15 +150,19 @@ History Model::fit(const Tensor& x, const Tensor& y, FitOptions o) const {
 History Model::fit(const Dataset& given, FitOptions o) const {
   Training& t = compiled(impl(), "fit");
   check_batch(given, "fit");
-  if (o.epochs < 0 || o.initial_epoch < 0) fail({"fit: epochs is ", o.epochs, " and initial_epoch ", o.initial_epoch, ", expected at least 0"});
-  if (o.validation_freq < 1) fail({"fit: validation_freq is ", o.validation_freq, ", expected at least 1"});
+  if (o.epochs < 0 || o.initial_epoch < 0)
+    fail({"fit: epochs is ", o.epochs, " and initial_epoch ", o.initial_epoch,
+          ", expected at least 0"});
+  if (o.validation_freq < 1)
+    fail({"fit: validation_freq is ", o.validation_freq, ", expected at least 1"});
   const Dataset data = batched(given, o.batch_size);
   build_for(*this, data.element_sig(0));
   build_optimizer(*this, t);
   std::optional<Dataset> validation;
   if (o.validation_data) {
     check_batch(*o.validation_data, "fit: validation_data");
-    validation = batched(*o.validation_data, o.validation_batch_size ? o.validation_batch_size : o.batch_size);
+    validation = batched(*o.validation_data,
+                         o.validation_batch_size ? o.validation_batch_size : o.batch_size);
   }
   TrainingState state{*this, o.epochs, data.batches(), 0, o.verbose, o.out, false};
   std::vector<CallbackPtr> callbacks = o.callbacks;
@@ -168,7 +191,8 @@ History Model::fit(const Dataset& given, FitOptions o) const {
     }
     history.epoch.push_back(epoch);
     for (auto& [n, v] : logs.values) {
-      auto it = std::find_if(history.history.begin(), history.history.end(), [&](auto& h) { return h.first == n; });
+      auto it = std::find_if(history.history.begin(), history.history.end(),
+                             [&](auto& h) { return h.first == n; });
       if (it == history.history.end()) it = history.history.insert(it, {n, {}});
       it->second.push_back(v);
     }
@@ -216,8 +240,12 @@ Tensor Model::predict(const Tensor& x, PredictOptions o) const {
   if (!x) fail({"predict: x is an empty tensor"});
   build_for(*this, x.sig());
   ModelImpl& m = impl();
-  if (!m.training) m.training = std::make_shared<Training>();  // a place for the compiled function: predict needs no compile()
-  if (m.outputs.size() != 1) fail({"predict: model \"", m.name, "\" has ", m.outputs.size(), " outputs, expected one; use call()"});
+  if (!m.training)
+    m.training = std::make_shared<Training>();  // a place for the compiled function: predict needs
+                                                // no compile()
+  if (m.outputs.size() != 1)
+    fail({"predict: model \"", m.name, "\" has ", m.outputs.size(),
+          " outputs, expected one; use call()"});
   if (o.batch_size < 1) fail({"predict: batch_size is ", o.batch_size, ", expected at least 1"});
   const Dataset data = Dataset(Tensors{x}).batch(o.batch_size);
   auto body = [&](const Tensors& b) { return Tensors{(*this)(b[0])}; };
@@ -232,7 +260,8 @@ Tensor Model::predict(const Tensor& x, PredictOptions o) const {
       sig = {y.dtype(), y.sig().shape.with(0, x.sig().shape[0])};
       all = make_buffer(sig.bytes());
     }
-    std::copy_n(static_cast<const char*>(y.data()), y.sig().bytes(), static_cast<char*>(all->data()) + at);
+    std::copy_n(static_cast<const char*>(y.data()), y.sig().bytes(),
+                static_cast<char*>(all->data()) + at);
     at += y.sig().bytes();
   }
   return tensor(sig, all);

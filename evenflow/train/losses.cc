@@ -18,7 +18,8 @@ namespace {
 constexpr double kEpsilon = 1e-7;  // Keras's backend epsilon
 
 void check(const CrossentropyConfig& c, std::string_view name) {
-  if (!(c.label_smoothing >= 0 && c.label_smoothing <= 1)) fail({name, ": label_smoothing is ", c.label_smoothing, ", expected between 0 and 1"});
+  if (!(c.label_smoothing >= 0 && c.label_smoothing <= 1))
+    fail({name, ": label_smoothing is ", c.label_smoothing, ", expected between 0 and 1"});
 }
 // What went into a softmax (over the last axis) or a sigmoid, if y is the output of one.
 Tensor before(const Tensor& y, std::string_view op) {
@@ -26,26 +27,35 @@ Tensor before(const Tensor& y, std::string_view op) {
   if (n->op->name == "cast" && !n->in.empty()) n = n->in[0].node.get();
   if (n->op->name != op || n->in.empty()) return {};
   for (auto& v : n->op->get_attrs(n->attrs.get()))
-    if (auto* axis = std::get_if<int64_t>(&v); axis && *axis != -1 && *axis != y.rank() - 1) return {};
+    if (auto* axis = std::get_if<int64_t>(&v); axis && *axis != -1 && *axis != y.rank() - 1)
+      return {};
   return Tensor(n->in[0]);
 }
-Tensor as_float(const Tensor& x) { return is_floating(x.dtype()) && size_of(x.dtype()) >= 4 ? x : cast(x, DType::f32); }
+Tensor as_float(const Tensor& x) {
+  return is_floating(x.dtype()) && size_of(x.dtype()) >= 4 ? x : cast(x, DType::f32);
+}
 Tensor clipped(const Tensor& p) { return clip(p, kEpsilon, 1 - kEpsilon); }
 // Targets in the shape of the predictions: Keras squeezes or expands a last extent of 1.
 Tensor fitted(const Tensor& t, const Tensor& p, std::string_view loss) {
   Tensor r = t;
-  if (t.rank() == p.rank() + 1 && t.sig().shape.dim(-1) == 1) r = squeeze(t, {-1});
-  else if (t.rank() + 1 == p.rank() && p.sig().shape.dim(-1) == 1) r = expand_dims(t, -1);
+  if (t.rank() == p.rank() + 1 && t.sig().shape.dim(-1) == 1)
+    r = squeeze(t, {-1});
+  else if (t.rank() + 1 == p.rank() && p.sig().shape.dim(-1) == 1)
+    r = expand_dims(t, -1);
   bool fits = r.rank() == p.rank();
   for (int i = 1; fits && i < r.rank(); ++i) fits = r.sig().shape[i] == p.sig().shape[i];
-  if (!fits) fail({loss, ": y_true is ", str(t.sig()), ", expected the shape of y_pred ", str(p.sig())});
+  if (!fits)
+    fail({loss, ": y_true is ", str(t.sig()), ", expected the shape of y_pred ", str(p.sig())});
   return cast(r, p.dtype());
 }
 Tensor labels_for(const Tensor& t, const Tensor& p, std::string_view what) {
-  if (p.rank() < 1) fail({what, ": y_pred is ", str(p.sig()), ", expected a last extent of classes"});
+  if (p.rank() < 1)
+    fail({what, ": y_pred is ", str(p.sig()), ", expected a last extent of classes"});
   Tensor l = t;
   if (l.rank() == p.rank() && l.sig().shape.dim(-1) == 1) l = squeeze(l, {-1});
-  if (l.rank() != p.rank() - 1) fail({what, ": y_true is ", str(t.sig()), ", expected one label for each row of y_pred ", str(p.sig())});
+  if (l.rank() != p.rank() - 1)
+    fail({what, ": y_true is ", str(t.sig()), ", expected one label for each row of y_pred ",
+          str(p.sig())});
   return is_integer(l.dtype()) && l.dtype() != DType::u8 ? l : cast(l, DType::i64);
 }
 Tensor mean_last(const Tensor& x) { return x.rank() > 1 ? reduce_mean(x, {-1}) : x; }
@@ -54,16 +64,21 @@ Tensor matches(const Tensor& a, const Tensor& b) { return cast(equal(a, b), DTyp
 
 Loss SparseCategoricalCrossentropy(CrossentropyConfig c) {
   return Loss("sparse_categorical_crossentropy", [c](const Tensor& t, const Tensor& p) {
-    Tensor labels = labels_for(t, p, "sparse_categorical_crossentropy"), logits = c.from_logits ? as_float(p) : before(p, "softmax");
-    return sparse_softmax_cross_entropy(logits ? as_float(logits) : log(clipped(as_float(p))), labels);
+    Tensor labels = labels_for(t, p, "sparse_categorical_crossentropy"),
+           logits = c.from_logits ? as_float(p) : before(p, "softmax");
+    return sparse_softmax_cross_entropy(logits ? as_float(logits) : log(clipped(as_float(p))),
+                                        labels);
   });
 }
 Loss CategoricalCrossentropy(CrossentropyConfig c) {
   check(c, "categorical_crossentropy");
   return Loss("categorical_crossentropy", [c](const Tensor& y, const Tensor& given) {
     Tensor p = as_float(given), t = fitted(y, p, "categorical_crossentropy");
-    if (p.rank() < 2) fail({"categorical_crossentropy: y_pred is ", str(p.sig()), ", expected a last extent of classes"});
-    if (c.label_smoothing) t = t * (1 - c.label_smoothing) + c.label_smoothing / double(p.sig().shape.dim(-1));
+    if (p.rank() < 2)
+      fail({"categorical_crossentropy: y_pred is ", str(p.sig()),
+            ", expected a last extent of classes"});
+    if (c.label_smoothing)
+      t = t * (1 - c.label_smoothing) + c.label_smoothing / double(p.sig().shape.dim(-1));
     Tensor logits = c.from_logits ? p : before(given, "softmax");
     if (logits) return softmax_cross_entropy(as_float(logits), t);
     return -reduce_sum(t * log(clipped(p / reduce_sum(p, {-1}, true))), {-1});
@@ -95,13 +110,20 @@ Loss MeanAbsoluteError() {
 
 Loss::Loss(const std::string& name) {
   const std::string n = snake_case(name);
-  if (n == "sparse_categorical_crossentropy") *this = SparseCategoricalCrossentropy();
-  else if (n == "categorical_crossentropy") *this = CategoricalCrossentropy();
-  else if (n == "binary_crossentropy") *this = BinaryCrossentropy();
-  else if (n == "mean_squared_error" || n == "mse") *this = MeanSquaredError();
-  else if (n == "mean_absolute_error" || n == "mae") *this = MeanAbsoluteError();
+  if (n == "sparse_categorical_crossentropy")
+    *this = SparseCategoricalCrossentropy();
+  else if (n == "categorical_crossentropy")
+    *this = CategoricalCrossentropy();
+  else if (n == "binary_crossentropy")
+    *this = BinaryCrossentropy();
+  else if (n == "mean_squared_error" || n == "mse")
+    *this = MeanSquaredError();
+  else if (n == "mean_absolute_error" || n == "mae")
+    *this = MeanAbsoluteError();
   else
-    fail({"loss is \"", name, "\", expected sparse_categorical_crossentropy, categorical_crossentropy, binary_crossentropy, mean_squared_error or mean_absolute_error"});
+    fail({"loss is \"", name,
+          "\", expected sparse_categorical_crossentropy, categorical_crossentropy, "
+          "binary_crossentropy, mean_squared_error or mean_absolute_error"});
 }
 Tensor Loss::per_sample(const Tensor& t, const Tensor& p) const {
   if (!f_) fail(Code::FailedPrecondition, {"loss: it is empty"});
@@ -111,15 +133,23 @@ Tensor Loss::per_sample(const Tensor& t, const Tensor& p) const {
 Tensor Loss::operator()(const Tensor& t, const Tensor& p, const Tensor& weight) const {
   Tensor l = per_sample(t, p);
   if (!weight) return reduce_mean(l);
-  if (weight.rank() > l.rank()) fail({name_, ": sample_weight is ", str(weight.sig()), ", expected a weight for each of ", str(l.sig())});
+  if (weight.rank() > l.rank())
+    fail({name_, ": sample_weight is ", str(weight.sig()), ", expected a weight for each of ",
+          str(l.sig())});
   return reduce_mean(l * cast(weight, l.dtype()));
 }
 
-// ---- metrics ----------------------------------------------------------------------------------------------------------------
+// ---- metrics
+// ----------------------------------------------------------------------------------------------------------------
 Metric::Metric(const std::string& name) {
   const std::string n = snake_case(name);
-  auto sparse = [](const Tensor& t, const Tensor& p) { return matches(cast(labels_for(t, p, "sparse_categorical_accuracy"), DType::i64), argmax(p, -1)); };
-  auto categorical = [](const Tensor& t, const Tensor& p) { return matches(argmax(t, -1), argmax(p, -1)); };
+  auto sparse = [](const Tensor& t, const Tensor& p) {
+    return matches(cast(labels_for(t, p, "sparse_categorical_accuracy"), DType::i64),
+                   argmax(p, -1));
+  };
+  auto categorical = [](const Tensor& t, const Tensor& p) {
+    return matches(argmax(t, -1), argmax(p, -1));
+  };
   auto binary = [](const Tensor& t, const Tensor& given) {
     Tensor p = as_float(given);
     return mean_last(matches(fitted(t, p, "binary_accuracy"), cast(greater(p, 0.5), p.dtype())));
@@ -132,18 +162,26 @@ Metric::Metric(const std::string& name) {
       const bool dense = t.rank() == p.rank() && t.sig().shape.dim(-1) == classes;
       return dense ? categorical(t, p) : sparse(t, p);
     };
-  else if (n == "binary_accuracy") f_ = binary;
-  else if (n == "categorical_accuracy") f_ = categorical;
-  else if (n == "sparse_categorical_accuracy") f_ = sparse;
+  else if (n == "binary_accuracy")
+    f_ = binary;
+  else if (n == "categorical_accuracy")
+    f_ = categorical;
+  else if (n == "sparse_categorical_accuracy")
+    f_ = sparse;
   else if (n == "sparse_top_k_categorical_accuracy")
     f_ = [](const Tensor& t, const Tensor& p) {
       Tensor labels = cast(labels_for(t, p, "sparse_top_k_categorical_accuracy"), DType::i64);
       Tensor best = cast(top_k(p, std::min<int64_t>(5, p.sig().shape.dim(-1))).indices, DType::i64);
       return reduce_max(matches(expand_dims(labels, -1), best), {-1});
     };
-  else if (n == "mse" || n == "mean_squared_error") f_ = [](const Tensor& t, const Tensor& p) { return MeanSquaredError().per_sample(t, p); };
-  else if (n == "mae" || n == "mean_absolute_error") f_ = [](const Tensor& t, const Tensor& p) { return MeanAbsoluteError().per_sample(t, p); };
-  else fail({"metric is \"", name, "\", expected accuracy, binary_accuracy, categorical_accuracy, sparse_categorical_accuracy, sparse_top_k_categorical_accuracy, mse or mae"});
+  else if (n == "mse" || n == "mean_squared_error")
+    f_ = [](const Tensor& t, const Tensor& p) { return MeanSquaredError().per_sample(t, p); };
+  else if (n == "mae" || n == "mean_absolute_error")
+    f_ = [](const Tensor& t, const Tensor& p) { return MeanAbsoluteError().per_sample(t, p); };
+  else
+    fail({"metric is \"", name,
+          "\", expected accuracy, binary_accuracy, categorical_accuracy, "
+          "sparse_categorical_accuracy, sparse_top_k_categorical_accuracy, mse or mae"});
 }
 Tensor Metric::values(const Tensor& t, const Tensor& p) const {
   if (!f_) fail(Code::FailedPrecondition, {"metric: it is empty"});

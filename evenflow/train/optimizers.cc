@@ -35,7 +35,9 @@ class Base : public OptimizerImpl {
 class SgdImpl : public Base<SGDConfig> {
  public:
   std::string_view class_name() const override { return "SGD"; }
-  void make_slots() override { velocity_ = config.momentum ? slots("momentum") : std::vector<Variable>{}; }
+  void make_slots() override {
+    velocity_ = config.momentum ? slots("momentum") : std::vector<Variable>{};
+  }
   void update(size_t i, const Tensor& g, const Tensor& rate, const Tensor&) override {
     Tensor w = decayed(variables[i], rate), step = g * cast(rate, g.dtype());
     if (!config.momentum) return variables[i].assign(w - step);
@@ -88,10 +90,12 @@ class AdamImpl : public Base<AdamConfig> {
   void update(size_t i, const Tensor& g, const Tensor& rate, const Tensor& step) override {
     if (i == 0) {  // one bias correction for all
       Tensor one = fill_like(step, 1);
-      scale_ = cast(rate, DType::f32) * sqrt(one - power(config.beta_2, step)) / (one - power(config.beta_1, step));
+      scale_ = cast(rate, DType::f32) * sqrt(one - power(config.beta_2, step)) /
+               (one - power(config.beta_1, step));
     }
     Tensor w = decayed(variables[i], rate), old_m = m_[i].read(), old_v = v_[i].read();
-    Tensor m = old_m + (g - old_m) * (1 - config.beta_1), v = old_v + (square(g) - old_v) * (1 - config.beta_2);
+    Tensor m = old_m + (g - old_m) * (1 - config.beta_1),
+           v = old_v + (square(g) - old_v) * (1 - config.beta_2);
     m_[i].assign(m), v_[i].assign(v);
     if (config.amsgrad) {
       v = maximum(largest_[i].read(), v);
@@ -118,33 +122,49 @@ void OptimizerImpl::build(const std::vector<Weight>& weights) {
 std::vector<Variable> OptimizerImpl::slots(std::string_view name) const {
   std::vector<Variable> r;
   for (size_t i = 0; i < variables.size(); ++i)
-    r.emplace_back(zeros(variables[i].sig().shape, variables[i].sig().dtype), VariableOptions{.name = names_[i] + "/" + std::string(name)});
+    r.emplace_back(zeros(variables[i].sig().shape, variables[i].sig().dtype),
+                   VariableOptions{.name = names_[i] + "/" + std::string(name)});
   return r;
 }
 void OptimizerImpl::apply(const Tensors& gradients) {
-  if (gradients.size() != variables.size()) fail({class_name(), ": ", gradients.size(), " gradients were given, expected ", variables.size()});
+  if (gradients.size() != variables.size())
+    fail({class_name(), ": ", gradients.size(), " gradients were given, expected ",
+          variables.size()});
   Tensor rate = learning_rate.read(), count = iterations.read() + 1, step = cast(count, DType::f32);
   iterations.assign(count);
   for (size_t i = 0; i < variables.size(); ++i)
-    if (gradients[i]) update(i, gradients[i].dtype() == variables[i].sig().dtype ? gradients[i] : cast(gradients[i], variables[i].sig().dtype), rate, step);
+    if (gradients[i])
+      update(i,
+             gradients[i].dtype() == variables[i].sig().dtype
+                 ? gradients[i]
+                 : cast(gradients[i], variables[i].sig().dtype),
+             rate, step);
 }
 
 Optimizer::Optimizer(const std::string& name) {
   const std::string n = snake_case(name);
-  if (n == "sgd") impl_ = SGD().impl();
-  else if (n == "rmsprop" || n == "rm_sprop") impl_ = RMSprop().impl();
-  else if (n == "adam") impl_ = Adam().impl();
-  else if (n == "adamw" || n == "adam_w") impl_ = AdamW().impl();
-  else fail({"optimizer is \"", name, "\", expected \"sgd\", \"rmsprop\", \"adam\" or \"adamw\""});
+  if (n == "sgd")
+    impl_ = SGD().impl();
+  else if (n == "rmsprop" || n == "rm_sprop")
+    impl_ = RMSprop().impl();
+  else if (n == "adam")
+    impl_ = Adam().impl();
+  else if (n == "adamw" || n == "adam_w")
+    impl_ = AdamW().impl();
+  else
+    fail({"optimizer is \"", name, "\", expected \"sgd\", \"rmsprop\", \"adam\" or \"adamw\""});
 }
 void Optimizer::set_learning_rate(double rate) const {
   if (!impl_) fail({"optimizer: it is empty"});
   check(rate >= 0, "learning_rate", rate, "a finite number, at least 0");
-  if (impl_->learning_rate) impl_->learning_rate.assign(full({}, rate));
-  else impl_->learning_rate = Variable(full({}, rate), {.name = "learning_rate"});
+  if (impl_->learning_rate)
+    impl_->learning_rate.assign(full({}, rate));
+  else
+    impl_->learning_rate = Variable(full({}, rate), {.name = "learning_rate"});
 }
 double Optimizer::learning_rate() const {
-  if (!impl_ || !impl_->learning_rate) fail(Code::FailedPrecondition, {"optimizer: it has no learning rate before it is built"});
+  if (!impl_ || !impl_->learning_rate)
+    fail(Code::FailedPrecondition, {"optimizer: it has no learning rate before it is built"});
   return impl_->learning_rate.read().item();
 }
 
@@ -176,7 +196,13 @@ std::shared_ptr<OptimizerImpl> make_adam(const AdamConfig& c, bool decoupled) {
 }  // namespace
 Adam::Adam(AdamConfig c) { impl_ = make_adam(c, false); }
 AdamW::AdamW(AdamWConfig c) {
-  impl_ = make_adam({.learning_rate = c.learning_rate, .beta_1 = c.beta_1, .beta_2 = c.beta_2, .epsilon = c.epsilon, .amsgrad = c.amsgrad, .weight_decay = c.weight_decay}, true);
+  impl_ = make_adam({.learning_rate = c.learning_rate,
+                     .beta_1 = c.beta_1,
+                     .beta_2 = c.beta_2,
+                     .epsilon = c.epsilon,
+                     .amsgrad = c.amsgrad,
+                     .weight_decay = c.weight_decay},
+                    true);
 }
 
 }  // namespace evenflow

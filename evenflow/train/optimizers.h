@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Optimizers with Keras's names, defaults and formulas. An update proposes writes inside the step; a skipped step leaves slots as they were.
+// Optimizers with Keras's names, defaults and formulas. An update proposes writes inside the step;
+// a skipped step leaves slots as they were.
 //   Adam({.learning_rate = 1e-3})
 #pragma once
 #include <memory>
@@ -18,7 +19,8 @@ class OptimizerImpl {
   virtual void visit(ConfigVisitor&) = 0;
   /// Makes the slots for these weights; again for others starts anew.
   void build(const std::vector<Weight>& weights);
-  /// Proposes the new weights, slots and count. gradients[i] belongs to weights[i]; empty: unchanged.
+  /// Proposes the new weights, slots and count. gradients[i] belongs to weights[i]; empty:
+  /// unchanged.
   void apply(const Tensors& gradients);
 
   Variable learning_rate;  ///< f32 [], read by every step: set it at any time
@@ -41,7 +43,8 @@ class Optimizer {
  public:
   Optimizer() = default;
   explicit Optimizer(std::shared_ptr<OptimizerImpl> impl) : impl_(std::move(impl)) {}
-  /// By Keras's name with its defaults: "sgd", "rmsprop", "adam", "adamw". Throws InvalidArgument for another.
+  /// By Keras's name with its defaults: "sgd", "rmsprop", "adam", "adamw". Throws InvalidArgument
+  /// for another.
   Optimizer(const char* name) : Optimizer(std::string(name)) {}  // NOLINT: implicit on purpose
   Optimizer(const std::string& name);                            // NOLINT
   void set_learning_rate(double rate) const;
@@ -53,12 +56,16 @@ class Optimizer {
   std::shared_ptr<OptimizerImpl> impl_;
 };
 
-/// w += v, v = momentum v - learning_rate g; nesterov: w += momentum v - learning_rate g with the new v (Sutskever et al. 2013).
+/// w += v, v = momentum v - learning_rate g; nesterov: w += momentum v - learning_rate g with the
+/// new v (Sutskever et al. 2013).
 struct SGDConfig {
   double learning_rate = 0.01, momentum = 0;
   bool nesterov = false;
   double weight_decay = 0;
-  void fields(ConfigVisitor& v) { v.field("learning_rate", learning_rate), v.field("momentum", momentum), v.field("nesterov", nesterov), v.field("weight_decay", weight_decay); }
+  void fields(ConfigVisitor& v) {
+    v.field("learning_rate", learning_rate), v.field("momentum", momentum),
+        v.field("nesterov", nesterov), v.field("weight_decay", weight_decay);
+  }
 };
 struct SGD : Optimizer {
   SGD(SGDConfig config = {});
@@ -69,7 +76,9 @@ struct RMSpropConfig {
   bool centered = false;
   double weight_decay = 0;
   void fields(ConfigVisitor& v) {
-    v.field("learning_rate", learning_rate), v.field("rho", rho), v.field("momentum", momentum), v.field("epsilon", epsilon), v.field("centered", centered), v.field("weight_decay", weight_decay);
+    v.field("learning_rate", learning_rate), v.field("rho", rho), v.field("momentum", momentum),
+        v.field("epsilon", epsilon), v.field("centered", centered),
+        v.field("weight_decay", weight_decay);
   }
 };
 struct RMSprop : Optimizer {
@@ -81,7 +90,9 @@ struct AdamConfig {
   bool amsgrad = false;
   double weight_decay = 0;
   void fields(ConfigVisitor& v) {
-    v.field("learning_rate", learning_rate), v.field("beta_1", beta_1), v.field("beta_2", beta_2), v.field("epsilon", epsilon), v.field("amsgrad", amsgrad), v.field("weight_decay", weight_decay);
+    v.field("learning_rate", learning_rate), v.field("beta_1", beta_1), v.field("beta_2", beta_2),
+        v.field("epsilon", epsilon), v.field("amsgrad", amsgrad),
+        v.field("weight_decay", weight_decay);
   }
 };
 struct Adam : Optimizer {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keras's progress bar (Progbar, width 20, redrawn at most every 50 ms; the first step does not count for ms/step).
+// Keras's progress bar (Progbar, width 20, redrawn at most every 50 ms; the first step does not
+// count for ms/step).
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,9 +24,12 @@ std::string format(const char* f, double v) {
 std::string eta(double seconds) {
   const long s = long(std::max(0.0, seconds));
   char b[64];
-  if (s > 3600) std::snprintf(b, sizeof b, "%ld:%02ld:%02ld", s / 3600, s % 3600 / 60, s % 60);
-  else if (s > 60) std::snprintf(b, sizeof b, "%ld:%02ld", s / 60, s % 60);
-  else std::snprintf(b, sizeof b, "%lds", s);
+  if (s > 3600)
+    std::snprintf(b, sizeof b, "%ld:%02ld:%02ld", s / 3600, s % 3600 / 60, s % 60);
+  else if (s > 60)
+    std::snprintf(b, sizeof b, "%ld:%02ld", s / 60, s % 60);
+  else
+    std::snprintf(b, sizeof b, "%lds", s);
   return b;
 }
 std::string per_step(double seconds) {
@@ -34,11 +38,15 @@ std::string per_step(double seconds) {
   return format("%.0fus/step", seconds * 1e6);
 }
 std::string shown(const Logs& logs) {
-  std::vector<std::pair<std::string, double>> v = logs.values;  // Keras sorts by name, validation after
+  std::vector<std::pair<std::string, double>> v =
+      logs.values;  // Keras sorts by name, validation after
   auto val = [](const std::string& n) { return n.rfind("val_", 0) == 0; };
-  std::stable_sort(v.begin(), v.end(), [&](auto& a, auto& b) { return val(a.first) != val(b.first) ? val(b.first) : a.first < b.first; });
+  std::stable_sort(v.begin(), v.end(), [&](auto& a, auto& b) {
+    return val(a.first) != val(b.first) ? val(b.first) : a.first < b.first;
+  });
   std::string s;
-  for (auto& [n, x] : v) s += " - " + n + ": " + format(std::abs(x) > 1e-3 || x == 0 ? "%.4f" : "%.4e", x);
+  for (auto& [n, x] : v)
+    s += " - " + n + ": " + format(std::abs(x) > 1e-3 || x == 0 ? "%.4f" : "%.4e", x);
   return s;
 }
 
@@ -47,7 +55,8 @@ class Progbar : public Callback {
   void on_train_begin(TrainingState& s) override { terminal_ = isatty(fileno(s.out)); }
   void on_epoch_begin(TrainingState& s, int64_t epoch) override {
     if (!s.verbose) return;
-    if (s.epochs > 1) std::fprintf(s.out, "Epoch %ld/%ld\n", long(epoch + 1), long(s.epochs)), std::fflush(s.out);
+    if (s.epochs > 1)
+      std::fprintf(s.out, "Epoch %ld/%ld\n", long(epoch + 1), long(s.epochs)), std::fflush(s.out);
     start_ = last_ = Clock::now();
     done_ = 0, previous_ = 0;
   }
@@ -55,7 +64,9 @@ class Progbar : public Callback {
     done_ = batch + 1;
     const auto now = Clock::now();
     if (done_ == 1) first_ = now;
-    if (s.verbose != 1 || !terminal_ || done_ == s.steps || std::chrono::duration<double>(now - last_).count() < kInterval) return;
+    if (s.verbose != 1 || !terminal_ || done_ == s.steps ||
+        std::chrono::duration<double>(now - last_).count() < kInterval)
+      return;
     last_ = now;
     draw(s, logs, false);
   }
@@ -67,28 +78,37 @@ class Progbar : public Callback {
   void draw(TrainingState& s, const Logs& logs, bool end) {
     const auto now = Clock::now();
     const double elapsed = std::chrono::duration<double>(now - start_).count();
-    const double step = done_ > 1 ? std::chrono::duration<double>(now - first_).count() / double(done_ - 1) : done_ ? elapsed : 0;
+    const double step =
+        done_ > 1 ? std::chrono::duration<double>(now - first_).count() / double(done_ - 1)
+        : done_   ? elapsed
+                  : 0;
     const std::string count = std::to_string(end ? s.steps : done_) + "/" + std::to_string(s.steps);
     const std::string time = end ? eta(elapsed) : eta(step * double(s.steps - done_));
     if (s.verbose == 2) {
-      std::fprintf(s.out, "%s - %s - %s%s\n", count.c_str(), eta(std::round(elapsed)).c_str(), per_step(step).c_str(), shown(logs).c_str());
+      std::fprintf(s.out, "%s - %s - %s%s\n", count.c_str(), eta(std::round(elapsed)).c_str(),
+                   per_step(step).c_str(), shown(logs).c_str());
       std::fflush(s.out);
       return;
     }
-    const int full = s.steps ? int(double(kWidth) * double(end ? s.steps : done_) / double(s.steps)) : kWidth;
+    const int full =
+        s.steps ? int(double(kWidth) * double(end ? s.steps : done_) / double(s.steps)) : kWidth;
     std::string bar;
     auto pieces = [](int n) {
       std::string r;
       for (int i = 0; i < n; ++i) r += "━";
       return r;
     };
-    if (terminal_) bar = "\x1b[1m" + count + "\x1b[0m \x1b[32m" + pieces(full) + "\x1b[0m\x1b[37m" + pieces(kWidth - full) + "\x1b[0m \x1b[1m" + time + "\x1b[0m";
-    else bar = count + " " + pieces(kWidth) + " " + time;
+    if (terminal_)
+      bar = "\x1b[1m" + count + "\x1b[0m \x1b[32m" + pieces(full) + "\x1b[0m\x1b[37m" +
+            pieces(kWidth - full) + "\x1b[0m \x1b[1m" + time + "\x1b[0m";
+    else
+      bar = count + " " + pieces(kWidth) + " " + time;
     const std::string tail = " " + per_step(step) + shown(logs);
     const size_t width = count.size() + 1 + kWidth + 1 + time.size() + tail.size();
     if (terminal_) {
       std::string back(previous_, '\b');
-      std::fprintf(s.out, "%s\r%s%s%s", back.c_str(), bar.c_str(), tail.c_str(), std::string(previous_ > width ? previous_ - width : 0, ' ').c_str());
+      std::fprintf(s.out, "%s\r%s%s%s", back.c_str(), bar.c_str(), tail.c_str(),
+                   std::string(previous_ > width ? previous_ - width : 0, ' ').c_str());
       previous_ = width;
     } else {
       std::fprintf(s.out, "%s%s", bar.c_str(), tail.c_str());

@@ -21,16 +21,16 @@ struct CompileModelOptions {
 struct FitOptions {
   int64_t batch_size = 32;
   int64_t epochs = 1;
-  int verbose = 1;                                      ///< 0 silent, 1 bar, 2 a line an epoch
+  int verbose = 1;  ///< 0 silent, 1 bar, 2 a line an epoch
   std::vector<CallbackPtr> callbacks = {};
-  double validation_split = 0;                          ///< the last part of x and y, before shuffling
+  double validation_split = 0;  ///< the last part of x and y, before shuffling
   std::optional<Dataset> validation_data = {};
-  bool shuffle = true;                                  ///< of x and y, anew each epoch
-  std::optional<uint64_t> seed = {};                    ///< of the shuffle
+  bool shuffle = true;                ///< of x and y, anew each epoch
+  std::optional<uint64_t> seed = {};  ///< of the shuffle
   int64_t initial_epoch = 0;
-  int64_t validation_batch_size = 0;                    ///< 0: batch_size
+  int64_t validation_batch_size = 0;  ///< 0: batch_size
   int64_t validation_freq = 1;
-  std::FILE* out = stdout;                              ///< where the progress goes
+  std::FILE* out = stdout;  ///< where the progress goes
 };
 struct EvaluateOptions {
   int64_t batch_size = 32;
