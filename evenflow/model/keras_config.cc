@@ -231,6 +231,9 @@ std::string policy_from_json(const JsonValue& j) {
 }
 }  // namespace
 
+Json policy_json(const std::string& name) {
+  return object("keras", "DTypePolicy", {{"name", name}});
+}
 Json dims_json(const Dims& dims) {
   Json j = Json::array();
   for (int64_t d : dims) j.push_back(d < 0 ? Json() : Json(d));
@@ -253,7 +256,7 @@ Json layer_json(LayerImpl& layer) {
     w.json["sparse"] = false;
   } else {
     w.json["trainable"] = bool(layer.trainable.get());
-    w.json["dtype"] = object("keras", "DTypePolicy", {{"name", layer.dtype}});
+    w.json["dtype"] = policy_json(layer.dtype);
   }
   w.json["name"] = layer.name;
   Json j = object("keras.layers", std::string(layer.class_name()), std::move(w.json));
@@ -280,9 +283,11 @@ std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j) {
   if (input) harmless.insert({"sparse", "ragged", "optional", "batch_shape"});
   r.check_rest(harmless);
   layer->name = config["name"].string();
-  if (layer->name.empty() || layer->name.size() > 500 ||
-      layer->name.find('\0') != std::string::npos)
-    config["name"].refuse("a name of 1 to 500 characters");
+  try {
+    check_name(class_name, layer->name);
+  } catch (const Error&) {
+    config["name"].refuse("1 to 500 bytes of UTF-8 without a slash or a zero");
+  }
   if (!input) {
     if (auto t = config.find("trainable")) layer->trainable.set(t->boolean());
     if (auto d = config.find("dtype")) layer->dtype = policy_from_json(*d);

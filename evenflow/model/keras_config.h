@@ -15,6 +15,7 @@ format::Json layer_json(LayerImpl& layer);
 /// for a setting that has no counterpart here; InvalidArgument or DataLoss for a value of the wrong
 /// kind.
 std::shared_ptr<LayerImpl> layer_from_json(const format::JsonValue& json);
+format::Json policy_json(const std::string& name);
 format::Json dims_json(const Dims& dims);
 Dims dims_from_json(const format::JsonValue& json);
 

@@ -43,6 +43,9 @@ class LayerImpl {
   /// Called when weights were read from a file that Evenflow did not write.
   virtual void adopt_keras_weights() {}
   virtual bool takes_many_inputs() const { return false; }
+  virtual void set_trainable(bool t) { trainable.set(t); }
+  /// The model that this layer is, where a model is a layer of another.
+  virtual struct ModelImpl* model() const { return nullptr; }
 
   void ensure_built(const std::vector<Dims>& inputs);
   /// call() with the name scope and the cast to the compute type.
@@ -62,9 +65,25 @@ class LayerImpl {
 
  protected:
   Variable add_weight(const std::string& weight_name, const Shape& shape, const Initializer& init,
-                      bool weight_trainable = true, Regularizer regularizer = {});
+                      bool weight_trainable = true, Regularizer regularizer = {},
+                      std::optional<DType> weight_dtype = {});
   [[noreturn]] void refuse(std::string_view what, const Dims& found,
                            std::string_view expected) const;
+};
+
+/// While one is alive, layers that this thread builds have weights of at most so many elements in
+/// all, and these are zeros: for readers of files, whose weights come afterwards. Building more
+/// throws DataLoss, before anything is allocated.
+class BuildLimit {
+ public:
+  explicit BuildLimit(int64_t elements);
+  ~BuildLimit();
+  BuildLimit(const BuildLimit&) = delete;
+
+ private:
+  friend class LayerImpl;
+  static thread_local BuildLimit* current;
+  int64_t left_;
 };
 
 /// The symbolic output of a layer in the functional style.
@@ -72,7 +91,6 @@ struct SymbolicTensor {
   struct Source {
     std::shared_ptr<LayerImpl> layer;
     std::vector<SymbolicTensor> inputs;
-    int64_t call = 0;  ///< how often the layer was called before
   };
   std::shared_ptr<const Source> source;
   Dims dims;
@@ -126,6 +144,9 @@ void set_dtype_policy(std::string policy);
 const std::string& dtype_policy();
 /// "conv2d", "conv2d_1", ...: Keras's automatic names.
 std::string automatic_name(std::string_view class_name);
+/// Throws InvalidArgument for what Keras would not take as a name of a layer or a model: an empty
+/// one, and a slash; further for more than 500 bytes, a zero byte and what is not UTF-8.
+void check_name(std::string_view what, std::string_view name);
 /// Keras's snake case: "BatchNormalization" -> "batch_normalization", "Conv2D" -> "conv2d".
 std::string snake_case(std::string_view class_name);
 
@@ -143,6 +164,7 @@ class LayerOf : public Layer {
     auto impl = std::make_shared<Impl>();
     impl->config = std::move(config);
     impl->name = impl->config.name.empty() ? automatic_name(impl->class_name()) : impl->config.name;
+    check_name(impl->class_name(), impl->name);
     impl->dtype = impl->config.dtype.empty() ? dtype_policy() : impl->config.dtype;
     impl->seed = next_seed();
     impl->check();

@@ -5,12 +5,12 @@
 #include <cmath>
 
 #include "evenflow/core/statistics.h"
+#include "evenflow/model/layer_parts.h"
 #include "evenflow/ops/activations.h"
-#include "evenflow/ops/conv.h"
-#include "evenflow/ops/depthwise_conv.h"
+#include "evenflow/ops/compare.h"
 #include "evenflow/ops/elementwise.h"
+#include "evenflow/ops/index.h"
 #include "evenflow/ops/matmul.h"
-#include "evenflow/ops/pooling.h"
 #include "evenflow/ops/random.h"
 #include "evenflow/ops/reduce.h"
 #include "evenflow/ops/shape.h"
@@ -18,11 +18,6 @@
 
 namespace evenflow {
 
-// Makes a class known to load_model by its name.
-#define LAYER(name)                                                                        \
-  static const LayerEntry name##_entry {                                                   \
-#name, []() -> std::shared_ptr < LayerImpl> { return std::make_shared<name##Impl>(); } \
-  }
 LAYER(InputLayer);
 LAYER(Dense);
 LAYER(Flatten);
@@ -32,76 +27,10 @@ LAYER(Activation);
 LAYER(ReLU);
 LAYER(LeakyReLU);
 LAYER(Softmax);
-LAYER(Conv2D);
-LAYER(DepthwiseConv2D);
-LAYER(SeparableConv2D);
-LAYER(ZeroPadding2D);
-LAYER(MaxPooling2D);
-LAYER(AveragePooling2D);
-LAYER(GlobalMaxPooling2D);
-LAYER(GlobalAveragePooling2D);
 LAYER(Add);
 LAYER(Concatenate);
 LAYER(Rescaling);
 LAYER(Normalization);
-#undef LAYER
-
-namespace {
-template <class L>
-void expect(const L& layer, bool ok, std::string_view what, Part found, std::string_view expected) {
-  if (!ok)
-    fail({layer.class_name(), " \"", layer.name, "\": ", what, " is ", found.text, ", expected ",
-          expected});
-}
-template <class L>
-void expect_activation(const L& layer, const std::string& a) {
-  expect(layer, is_activation(a), "activation", "\"" + a.substr(0, 80) + "\"",
-         "one of Keras's names");
-}
-template <class L>
-void expect_channels_last(const L& layer, const std::string& format) {
-  expect(layer, format == "channels_last", "data_format", "\"" + format.substr(0, 80) + "\"",
-         "\"channels_last\"");
-}
-template <class L>
-void expect_padding(const L& layer, const std::string& padding) {
-  expect(layer, padding == "valid" || padding == "same", "padding",
-         "\"" + padding.substr(0, 80) + "\"", "\"valid\" or \"same\"");
-}
-template <class L>
-void expect_positive(const L& layer, std::string_view what, Size2 s) {
-  constexpr int64_t most = 1 << 20;
-  expect(layer, s.height >= 1 && s.width >= 1 && s.height <= most && s.width <= most, what,
-         concat({s.height, " x ", s.width}), "positive numbers");
-}
-// Extent of a window's output; -1 stays unknown.
-int64_t windows(int64_t n, int64_t size, int64_t stride, int64_t dilation,
-                const std::string& padding) {
-  if (n < 0) return -1;
-  if (padding == "same") return (n + stride - 1) / stride;
-  const int64_t reach = (size - 1) * dilation + 1;
-  return n < reach ? 0 : (n - reach) / stride + 1;
-}
-template <class L>
-Dims window_dims(const L& layer, const Dims& in, Size2 size, Size2 stride, Size2 dilation,
-                 const std::string& padding, int64_t channels) {
-  if (in.size() != 4)
-    fail({layer.class_name(), " \"", layer.name, "\": input is ", str_dims(in),
-          ", expected (batch, height, width, channels)"});
-  Dims r{in[0], windows(in[1], size.height, stride.height, dilation.height, padding),
-         windows(in[2], size.width, stride.width, dilation.width, padding), channels};
-  for (int i : {1, 2})
-    if (r[size_t(i)] == 0)
-      fail({layer.class_name(), " \"", layer.name, "\": input is ", str_dims(in),
-            ", expected at least the window ", size.height, " x ", size.width});
-  return r;
-}
-Tensor with_bias(const Tensor& y, const Variable& bias, const std::string& activation_name) {
-  Tensor z = bias ? y + cast(bias.read(), y.dtype()) : y;
-  return activation_name == "linear" ? z : activation(activation_name, z);
-}
-std::vector<int64_t> pair(Size2 s) { return {s.height, s.width}; }
-}  // namespace
 
 SymbolicTensor Input(const Dims& shape, const std::string& name, DType dtype) {
   for (int64_t d : shape)
@@ -118,8 +47,33 @@ SymbolicTensor Input(const Dims& shape, const std::string& name, DType dtype) {
   return {std::make_shared<SymbolicTensor::Source>(SymbolicTensor::Source{impl, {}}), d};
 }
 
-// ---- core
-// --------------------------------------------------------------------------------------------------------------
+namespace {
+// max(x - tau, 0) over the last axis, tau = (sum of c_i - 1) / k over the k sorted x_i with x_i >
+// (c_i - 1) / i, c_i the sum of the first i: keras.ops.sparsemax of Keras 3.15 as it is.
+Tensor keras_sparsemax(const Tensor& x) {
+  const int64_t n = x.sig().shape.dim(-1);
+  if (!n) return x;
+  const Tensor sorted = top_k(x, n).values;
+  Tensor sums = sorted;  // cumulative, by doubling (Hillis & Steele 1986)
+  for (int64_t d = 1; d < n; d *= 2) {
+    std::vector<int64_t> begin(static_cast<size_t>(x.rank())), size(begin.size(), -1),
+        right(begin.size() * 2);
+    size.back() = n - d, right[right.size() - 2] = d;
+    sums = sums + pad(slice(sums, begin, size), right);
+  }
+  const Tensor edge = (sums - 1) / cast(arange(n) + 1, x.dtype());
+  const Tensor support = cast(greater(sorted, edge), x.dtype());
+  const Tensor tau = (reduce_sum(sums * support, {-1}, true) - 1) / reduce_sum(support, {-1}, true);
+  return maximum(x - tau, 0);
+}
+}  // namespace
+Tensor activated(const std::string& activation_name, const Tensor& x) {
+  if (activation_name == "linear") return x;
+  if (activation_name == "sparsemax" && x.rank()) return keras_sparsemax(x);
+  return activation(activation_name, x);
+}
+
+// ---- core ----
 void DenseImpl::check() const {
   expect(*this, config.units >= 1 && config.units <= int64_t(1) << 32, "units", config.units,
          "a positive number");
@@ -133,7 +87,7 @@ Dims DenseImpl::output_dims(const std::vector<Dims>& in) const {
     refuse("input", in[0], concat({input_dims[0].back(), " features, for which it was built"}));
   Dims r = in[0];
   r.back() = config.units;
-  return r;
+  return activated(*this, config.activation, r);
 }
 void DenseImpl::build(const std::vector<Dims>& in) {
   kernel = add_weight("kernel", {in[0].back(), config.units}, config.kernel_initializer, true,
@@ -143,10 +97,11 @@ void DenseImpl::build(const std::vector<Dims>& in) {
         add_weight("bias", {config.units}, config.bias_initializer, true, config.bias_regularizer);
 }
 Tensor DenseImpl::call(const Tensors& x, const CallContext&) {
-  return with_bias(matmul(x[0], cast(kernel.read(), x[0].dtype())), bias, config.activation);
+  return activated(config.activation,
+                   with_bias(matmul(x[0], cast(kernel.read(), x[0].dtype())), bias));
 }
 
-void FlattenImpl::check() const { expect_channels_last(*this, config.data_format); }
+void FlattenImpl::check() const { expect_format(*this, config.data_format); }
 Dims FlattenImpl::output_dims(const std::vector<Dims>& in) const {
   check();
   if (in[0].empty()) refuse("input", in[0], "(batch, ...)");
@@ -155,7 +110,13 @@ Dims FlattenImpl::output_dims(const std::vector<Dims>& in) const {
     n = n < 0 || in[0][i] < 0 ? -1 : checked_mul(n, in[0][i]);
   return {in[0][0], n};
 }
-Tensor FlattenImpl::call(const Tensors& x, const CallContext&) { return flatten(x[0], 1); }
+Tensor FlattenImpl::call(const Tensors& x, const CallContext&) {
+  if (config.data_format == "channels_last" || x[0].rank() < 3) return flatten(x[0], 1);
+  std::vector<int64_t> order{0};  // Keras flattens in the order of channels last
+  for (int64_t i = 2; i < x[0].rank(); ++i) order.push_back(i);
+  order.push_back(1);
+  return flatten(transpose(x[0], order), 1);
+}
 
 void ReshapeImpl::check() const {
   expect(*this, config.target_shape.size() < size_t(kMaxRank), "target_shape",
@@ -215,11 +176,13 @@ std::vector<Weight> DropoutImpl::extra_state() const {
   return built ? std::vector<Weight>{{"draw", draw, false}} : std::vector<Weight>{};
 }
 
-// ---- activations
-// ---------------------------------------------------------------------------------------------------------
+// ---- activations ----
 void ActivationImpl::check() const { expect_activation(*this, config.activation); }
+Dims ActivationImpl::output_dims(const std::vector<Dims>& in) const {
+  return activated(*this, config.activation, in[0]);
+}
 Tensor ActivationImpl::call(const Tensors& x, const CallContext&) {
-  return activation(config.activation, x[0]);
+  return activated(config.activation, x[0]);
 }
 void ReLUImpl::check() const {
   expect(*this, !config.max_value || *config.max_value >= 0, "max_value",
@@ -245,180 +208,7 @@ Tensor SoftmaxImpl::call(const Tensors& x, const CallContext&) {
   return softmax(x[0], config.axis);
 }
 
-// ---- convolution
-// ---------------------------------------------------------------------------------------------------------
-void Conv2DImpl::check() const {
-  expect(*this, config.filters >= 1 && config.filters <= 1 << 24, "filters", config.filters,
-         "a positive number");
-  expect(*this, config.groups >= 1 && config.filters % std::max<int64_t>(1, config.groups) == 0,
-         "groups", config.groups, "a positive divisor of filters");
-  expect_positive(*this, "kernel_size", config.kernel_size),
-      expect_positive(*this, "strides", config.strides),
-      expect_positive(*this, "dilation_rate", config.dilation_rate);
-  expect_padding(*this, config.padding), expect_channels_last(*this, config.data_format),
-      expect_activation(*this, config.activation);
-}
-Dims Conv2DImpl::output_dims(const std::vector<Dims>& in) const {
-  check();
-  Dims r = window_dims(*this, in[0], config.kernel_size, config.strides, config.dilation_rate,
-                       config.padding, config.filters);
-  if (in[0][3] < 1 || in[0][3] % config.groups)
-    refuse("input", in[0], concat({"channels that ", config.groups, " groups divide"}));
-  if (built && in[0][3] != input_dims[0][3])
-    refuse("input", in[0], concat({input_dims[0][3], " channels, for which it was built"}));
-  return r;
-}
-void Conv2DImpl::build(const std::vector<Dims>& in) {
-  kernel = add_weight("kernel",
-                      {config.kernel_size.height, config.kernel_size.width,
-                       in[0][3] / config.groups, config.filters},
-                      config.kernel_initializer, true, config.kernel_regularizer);
-  if (config.use_bias)
-    bias = add_weight("bias", {config.filters}, config.bias_initializer, true,
-                      config.bias_regularizer);
-}
-Tensor Conv2DImpl::call(const Tensors& x, const CallContext&) {
-  const Conv2DAttrs a{.strides = pair(config.strides),
-                      .padding = config.padding,
-                      .dilations = pair(config.dilation_rate),
-                      .groups = config.groups};
-  return with_bias(conv2d(x[0], cast(kernel.read(), x[0].dtype()), a), bias, config.activation);
-}
-
-void DepthwiseConv2DImpl::check() const {
-  expect(*this, config.depth_multiplier >= 1 && config.depth_multiplier <= 1 << 16,
-         "depth_multiplier", config.depth_multiplier, "a positive number");
-  expect_positive(*this, "kernel_size", config.kernel_size),
-      expect_positive(*this, "strides", config.strides),
-      expect_positive(*this, "dilation_rate", config.dilation_rate);
-  expect_padding(*this, config.padding), expect_channels_last(*this, config.data_format),
-      expect_activation(*this, config.activation);
-}
-Dims DepthwiseConv2DImpl::output_dims(const std::vector<Dims>& in) const {
-  check();
-  Dims r = window_dims(*this, in[0], config.kernel_size, config.strides, config.dilation_rate,
-                       config.padding, 0);
-  if (in[0][3] < 1 || (built && in[0][3] != input_dims[0][3]))
-    refuse("input", in[0], "the channels for which it was built");
-  r[3] = checked_mul(in[0][3], config.depth_multiplier);
-  return r;
-}
-void DepthwiseConv2DImpl::build(const std::vector<Dims>& in) {
-  kernel = add_weight(
-      "kernel",
-      {config.kernel_size.height, config.kernel_size.width, in[0][3], config.depth_multiplier},
-      config.depthwise_initializer, true, config.depthwise_regularizer);
-  if (config.use_bias)
-    bias = add_weight("bias", {in[0][3] * config.depth_multiplier}, config.bias_initializer, true,
-                      config.bias_regularizer);
-}
-Tensor DepthwiseConv2DImpl::call(const Tensors& x, const CallContext&) {
-  const Conv2DAttrs a{.strides = pair(config.strides),
-                      .padding = config.padding,
-                      .dilations = pair(config.dilation_rate)};
-  return with_bias(depthwise_conv2d(x[0], cast(kernel.read(), x[0].dtype()), a), bias,
-                   config.activation);
-}
-
-void SeparableConv2DImpl::check() const {
-  expect(*this, config.filters >= 1 && config.filters <= 1 << 24, "filters", config.filters,
-         "a positive number");
-  expect(*this, config.depth_multiplier >= 1 && config.depth_multiplier <= 1 << 16,
-         "depth_multiplier", config.depth_multiplier, "a positive number");
-  expect_positive(*this, "kernel_size", config.kernel_size),
-      expect_positive(*this, "strides", config.strides),
-      expect_positive(*this, "dilation_rate", config.dilation_rate);
-  expect_padding(*this, config.padding), expect_channels_last(*this, config.data_format),
-      expect_activation(*this, config.activation);
-}
-Dims SeparableConv2DImpl::output_dims(const std::vector<Dims>& in) const {
-  check();
-  Dims r = window_dims(*this, in[0], config.kernel_size, config.strides, config.dilation_rate,
-                       config.padding, config.filters);
-  if (in[0][3] < 1 || (built && in[0][3] != input_dims[0][3]))
-    refuse("input", in[0], "the channels for which it was built");
-  return r;
-}
-void SeparableConv2DImpl::build(const std::vector<Dims>& in) {
-  depthwise = add_weight(
-      "depthwise_kernel",
-      {config.kernel_size.height, config.kernel_size.width, in[0][3], config.depth_multiplier},
-      config.depthwise_initializer, true, config.depthwise_regularizer);
-  pointwise = add_weight("pointwise_kernel",
-                         {1, 1, checked_mul(in[0][3], config.depth_multiplier), config.filters},
-                         config.pointwise_initializer, true, config.pointwise_regularizer);
-  if (config.use_bias)
-    bias = add_weight("bias", {config.filters}, config.bias_initializer, true,
-                      config.bias_regularizer);
-}
-Tensor SeparableConv2DImpl::call(const Tensors& x, const CallContext&) {
-  const Conv2DAttrs a{.strides = pair(config.strides),
-                      .padding = config.padding,
-                      .dilations = pair(config.dilation_rate)};
-  Tensor y = depthwise_conv2d(x[0], cast(depthwise.read(), x[0].dtype()), a);
-  return with_bias(conv2d(y, cast(pointwise.read(), y.dtype())), bias, config.activation);
-}
-
-void ZeroPadding2DImpl::check() const {
-  const Padding2& p = config.padding;
-  constexpr int64_t most = 1 << 20;
-  for (int64_t n : {p.top, p.bottom, p.left, p.right})
-    expect(*this, n >= 0 && n <= most, "padding", n, "at least 0");
-  expect_channels_last(*this, config.data_format);
-}
-Dims ZeroPadding2DImpl::output_dims(const std::vector<Dims>& in) const {
-  check();
-  if (in[0].size() != 4) refuse("input", in[0], "(batch, height, width, channels)");
-  Dims r = in[0];
-  if (r[1] >= 0) r[1] += config.padding.top + config.padding.bottom;
-  if (r[2] >= 0) r[2] += config.padding.left + config.padding.right;
-  return r;
-}
-Tensor ZeroPadding2DImpl::call(const Tensors& x, const CallContext&) {
-  const Padding2& p = config.padding;
-  return pad(x[0], {0, 0, p.top, p.bottom, p.left, p.right, 0, 0});
-}
-
-// ---- pooling
-// -----------------------------------------------------------------------------------------------------------------
-void Pooling2DImpl::check() const {
-  expect_positive(*this, "pool_size", config.pool_size);
-  if (config.strides) expect_positive(*this, "strides", *config.strides);
-  expect_padding(*this, config.padding), expect_channels_last(*this, config.data_format);
-}
-Dims Pooling2DImpl::output_dims(const std::vector<Dims>& in) const {
-  check();
-  return window_dims(*this, in[0], config.pool_size, config.strides.value_or(config.pool_size), 1,
-                     config.padding, in[0].size() == 4 ? in[0][3] : 0);
-}
-static Pool2DAttrs pool_attrs(const Pooling2DConfig& c) {
-  return {.pool_size = pair(c.pool_size),
-          .strides = pair(c.strides.value_or(c.pool_size)),
-          .padding = c.padding};
-}
-Tensor MaxPooling2DImpl::call(const Tensors& x, const CallContext&) {
-  return max_pool2d(x[0], pool_attrs(config));
-}
-Tensor AveragePooling2DImpl::call(const Tensors& x, const CallContext&) {
-  return average_pool2d(x[0], pool_attrs(config));
-}
-
-void GlobalPooling2DImpl::check() const { expect_channels_last(*this, config.data_format); }
-Dims GlobalPooling2DImpl::output_dims(const std::vector<Dims>& in) const {
-  check();
-  if (in[0].size() != 4) refuse("input", in[0], "(batch, height, width, channels)");
-  if (config.keepdims) return {in[0][0], 1, 1, in[0][3]};
-  return {in[0][0], in[0][3]};
-}
-Tensor GlobalMaxPooling2DImpl::call(const Tensors& x, const CallContext&) {
-  return global_max_pool2d(x[0], config.keepdims);
-}
-Tensor GlobalAveragePooling2DImpl::call(const Tensors& x, const CallContext&) {
-  return global_average_pool2d(x[0], config.keepdims);
-}
-
-// ---- merging
-// -----------------------------------------------------------------------------------------------------------------
+// ---- merging ----
 Dims AddImpl::output_dims(const std::vector<Dims>& in) const {
   if (in.size() < 2)
     fail({"Add \"", name, "\": ", in.size(), " inputs were given, expected at least 2"});
@@ -467,8 +257,7 @@ Tensor ConcatenateImpl::call(const Tensors& x, const CallContext&) {
   return evenflow::concat(x, config.axis);
 }
 
-// ---- preprocessing
-// -----------------------------------------------------------------------------------------------------------
+// ---- preprocessing ----
 Tensor RescalingImpl::call(const Tensors& x, const CallContext&) {
   Tensor t = is_floating(x[0].dtype()) ? x[0] : cast(x[0], compute_dtype());
   return t * config.scale + config.offset;
@@ -517,22 +306,20 @@ void NormalizationImpl::build(const std::vector<Dims>& in) {
     if (int64_t(config.mean->size()) != s.count() && config.mean->size() != 1)
       fail({"Normalization \"", name, "\": mean has ", config.mean->size(), " numbers, expected ",
             s.count()});
-    auto spread = [&](std::vector<double> v) {
-      if (v.size() == 1) v.assign(size_t(s.count()), v[0]);
-      return constant(v, s, variable_dtype());
+    auto given = [&](const std::vector<double>& v) {  // one number stands for all
+      return constant(v, v.size() == 1 ? Shape{} : s, variable_dtype());
     };
-    mean = Variable(spread(*config.mean), {.name = name + "/mean"});
-    variance = Variable(spread(*config.variance), {.name = name + "/variance"});
+    mean = Variable(given(*config.mean), {.name = name + "/mean"});
+    variance = Variable(given(*config.variance), {.name = name + "/variance"});
     return;
   }
   mean = add_weight("mean", s, "zeros", false);
   variance = add_weight("variance", s, "ones", false);
-  count = Variable(full({}, 0, DType::i64), {.name = name + "/count"});
-  weights.push_back({"count", count, false});
+  count = add_weight("count", {}, "zeros", false, {}, DType::i64);
 }
 Tensor NormalizationImpl::call(const Tensors& given, const CallContext&) {
   Tensor x = is_floating(given[0].dtype()) ? given[0] : cast(given[0], compute_dtype());
-  const Shape s = broadcast_shape();
+  const Shape s = mean.sig().shape.rank() ? broadcast_shape() : Shape{};
   const std::vector<int64_t> d(s.begin(), s.end());
   Tensor m = reshape(cast(mean.read(), x.dtype()), d),
          deviation = maximum(sqrt(reshape(cast(variance.read(), x.dtype()), d)), 1e-7);

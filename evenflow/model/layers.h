@@ -28,8 +28,7 @@ struct InputLayerImpl : ConfiguredLayer<InputLayerConfig> {
 };
 using InputLayer = detail::LayerOf<InputLayerImpl>;
 
-// ---- core
-// --------------------------------------------------------------------------------------------------------------
+// ---- core ----
 /// y = activation(x kernel + bias) over the last axis: [..., in] -> [..., units].
 struct DenseConfig {
   int64_t units = 0;
@@ -106,8 +105,7 @@ struct DropoutImpl : ConfiguredLayer<DropoutConfig> {
 };
 using Dropout = detail::LayerOf<DropoutImpl>;
 
-// ---- activations
-// ------------------------------------------------------------------------------------------------------------
+// ---- activations ----
 /// Any of Keras's activations by name.
 struct ActivationConfig {
   std::string activation = "linear";
@@ -117,7 +115,7 @@ struct ActivationConfig {
 struct ActivationImpl : ConfiguredLayer<ActivationConfig> {
   std::string_view class_name() const override { return "Activation"; }
   void check() const override;
-  Dims output_dims(const std::vector<Dims>& in) const override { return in[0]; }
+  Dims output_dims(const std::vector<Dims>& in) const override;
   Tensor call(const Tensors& x, const CallContext&) override;
 };
 struct Activation : detail::LayerOf<ActivationImpl> {
@@ -170,9 +168,8 @@ struct SoftmaxImpl : ConfiguredLayer<SoftmaxConfig> {
 };
 using Softmax = detail::LayerOf<SoftmaxImpl>;
 
-// ---- convolution
-// ------------------------------------------------------------------------------------------------------------
-/// x [n, h, w, c], kernel [kh, kw, c / groups, filters] -> [n, oh, ow, filters]; channels last.
+// ---- convolution ----
+/// x [n, h, w, c], kernel [kh, kw, c / groups, filters] -> [n, oh, ow, filters]; or channels first.
 struct Conv2DConfig {
   int64_t filters = 0;
   Size2 kernel_size = 0, strides = 1;
@@ -291,8 +288,7 @@ struct ZeroPadding2DImpl : ConfiguredLayer<ZeroPadding2DConfig> {
 };
 using ZeroPadding2D = detail::LayerOf<ZeroPadding2DImpl>;
 
-// ---- pooling
-// -----------------------------------------------------------------------------------------------------------------
+// ---- pooling ----
 struct Pooling2DConfig {
   Size2 pool_size = 2;
   std::optional<Size2> strides = {};  ///< like pool_size
@@ -342,8 +338,7 @@ struct GlobalAveragePooling2DImpl : GlobalPooling2DImpl {
 using GlobalMaxPooling2D = detail::LayerOf<GlobalMaxPooling2DImpl>;
 using GlobalAveragePooling2D = detail::LayerOf<GlobalAveragePooling2DImpl>;
 
-// ---- merging
-// -------------------------------------------------------------------------------------------------------------------
+// ---- merging ----
 struct AddConfig {
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor&) {}
@@ -370,8 +365,7 @@ struct ConcatenateImpl : ConfiguredLayer<ConcatenateConfig> {
 };
 using Concatenate = detail::LayerOf<ConcatenateImpl>;
 
-// ---- preprocessing
-// -------------------------------------------------------------------------------------------------------------
+// ---- preprocessing ----
 /// scale x + offset.
 struct RescalingConfig {
   double scale = 1, offset = 0;

@@ -2,15 +2,17 @@
 #include "evenflow/model/model.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "evenflow/model/layers.h"
+#include "evenflow/ops/elementwise.h"
 
 namespace evenflow {
 namespace {
 void check_names(const ModelImpl& m) {
+  check_name("model", m.name);
   std::set<std::string> seen;
   for (auto& l : m.layers)
     if (!seen.insert(l->name).second)
@@ -26,21 +28,149 @@ void add_call(ModelImpl& m, const std::shared_ptr<LayerImpl>& layer, std::vector
   c.dims = layer->output_dims(dims);
   m.calls.push_back(std::move(c));
 }
+bool is_input(const LayerImpl& l) { return l.class_name() == "InputLayer"; }
+// The extents of the outputs for these of the inputs.
+std::vector<Dims> dims_through(const ModelImpl& m, const std::vector<Dims>& inputs) {
+  auto refuse = [&](size_t i, std::string_view expected) {
+    fail({m.class_name, " \"", m.name, "\": input ", i, " is ", str_dims(inputs[i]), ", expected ",
+          expected});
+  };
+  if (m.calls.empty()) {  // a Sequential that is not built
+    if (inputs.size() != 1)
+      fail({"Sequential \"", m.name, "\": ", inputs.size(), " inputs were given, expected 1"});
+    Dims d = inputs[0];
+    for (auto& l : m.layers) d = l->output_dims({d});
+    return {d};
+  }
+  if (inputs.size() != m.inputs.size())
+    fail({m.class_name, " \"", m.name, "\": ", inputs.size(), " inputs were given, expected ",
+          m.inputs.size()});
+  std::vector<Dims> at(m.calls.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Dims& want = m.calls[size_t(m.inputs[i])].dims;
+    bool fits = want.size() == inputs[i].size();
+    for (size_t d = 1; fits && d < want.size(); ++d)
+      fits = want[d] < 0 || inputs[i][d] < 0 || want[d] == inputs[i][d];
+    if (!fits) refuse(i, str_dims(want));
+    at[size_t(m.inputs[i])] = inputs[i];
+  }
+  for (size_t c = 0; c < m.calls.size(); ++c) {
+    if (is_input(*m.calls[c].layer)) continue;
+    std::vector<Dims> in;
+    for (int i : m.calls[c].inputs) in.push_back(at[size_t(i)]);
+    at[c] = m.calls[c].layer->output_dims(in);
+  }
+  std::vector<Dims> r;
+  for (int i : m.outputs) r.push_back(at[size_t(i)]);
+  return r;
+}
+
+// A model as a layer of another. Weights and state are those of its layers.
+class ModelLayer : public LayerImpl {
+ public:
+  explicit ModelLayer(Model m) : model_(std::move(m)) {
+    name = impl().name, trainable = impl().trainable;
+    if (model_.built() && impl().outputs.size() != 1)
+      fail(Code::Unimplemented, {"model \"", name, "\": it has ", impl().outputs.size(),
+                                 " outputs, expected one in a layer"});
+  }
+  std::string_view class_name() const override { return impl().class_name; }
+  Dims output_dims(const std::vector<Dims>& in) const override {
+    return dims_through(impl(), in)[0];
+  }
+  void build(const std::vector<Dims>& in) override {
+    if (!model_.built()) model_.build(in[0]);
+  }
+  Tensor call(const Tensors& x, const CallContext& context) override {
+    return model_.call(x, context)[0];
+  }
+  bool takes_many_inputs() const override { return impl().inputs.size() > 1; }
+  void set_trainable(bool t) override { model_.set_trainable(t); }
+  ModelImpl* model() const override { return &impl(); }
+
+ private:
+  ModelImpl& impl() const { return model_.impl(); }
+  Model model_;
+};
+
 void build_sequential(ModelImpl& m, const Dims& input) {
-  m.calls.clear(), m.inputs.clear(), m.outputs.clear();
-  size_t first = 0;
-  if (m.layers.empty() || m.layers[0]->class_name() != "InputLayer") {
+  ModelImpl made;  // takes its place when all went well
+  made.name = m.name, made.layers = m.layers;
+  if (made.layers.empty() || !is_input(*made.layers[0])) {
     auto layer = std::make_shared<InputLayerImpl>();
     layer->config.batch_shape = input;
     layer->name = automatic_name("InputLayer");
-    m.layers.insert(m.layers.begin(), layer);
+    layer->built = true;
+    made.layers.insert(made.layers.begin(), layer);
   }
-  add_call(m, m.layers[first], {});
-  for (size_t i = 1; i < m.layers.size(); ++i) add_call(m, m.layers[i], {int(i) - 1});
-  m.inputs = {0}, m.outputs = {int(m.calls.size()) - 1};
-  check_names(m);
+  check_names(made);
+  add_call(made, made.layers[0], {});
+  for (size_t i = 1; i < made.layers.size(); ++i) add_call(made, made.layers[i], {int(i) - 1});
+  m.inputs = {0}, m.outputs = {int(made.calls.size()) - 1};
+  m.layers = std::move(made.layers), m.calls = std::move(made.calls);
 }
 }  // namespace
+
+void ModelImpl::order_layers() {
+  std::map<const LayerImpl*, size_t> met;
+  std::vector<size_t> order;  // calls, inputs first
+  std::vector<bool> seen(calls.size());
+  for (int out : outputs) {
+    std::vector<std::pair<size_t, size_t>> stack;
+    auto enter = [&](int i) {
+      if (seen[size_t(i)]) return;
+      seen[size_t(i)] = true;
+      met.emplace(calls[size_t(i)].layer.get(), met.size());
+      stack.emplace_back(size_t(i), 0);
+    };
+    enter(out);
+    while (!stack.empty()) {
+      auto& [c, next] = stack.back();
+      if (next < calls[c].inputs.size()) {
+        enter(calls[c].inputs[next++]);
+        continue;
+      }
+      order.push_back(c);
+      stack.pop_back();
+    }
+  }
+  std::vector<int64_t> depth(calls.size());
+  std::map<const LayerImpl*, int64_t> deepest;
+  for (size_t k = order.size(); k-- > 0;) {
+    const Call& c = calls[order[k]];
+    int64_t& d = deepest[c.layer.get()];
+    d = std::max(d, depth[order[k]]);
+    for (int i : c.inputs) depth[size_t(i)] = std::max(depth[size_t(i)], d + 1);
+  }
+  std::vector<std::tuple<int64_t, int64_t, std::shared_ptr<LayerImpl>>> keys;
+  for (auto& l : layers) {
+    auto it = met.find(l.get());
+    if (it == met.end() && !is_input(*l))
+      fail({"model \"", name, "\": no output depends on layer \"", l->name, "\""});
+    keys.emplace_back(-deepest[l.get()], it == met.end() ? -1 : int64_t(it->second), l);
+  }
+  std::stable_sort(keys.begin(), keys.end(), [](auto& a, auto& b) {
+    return std::tie(std::get<0>(a), std::get<1>(a)) < std::tie(std::get<0>(b), std::get<1>(b));
+  });
+  for (size_t i = 0; i < keys.size(); ++i) layers[i] = std::get<2>(keys[i]);
+}
+
+std::vector<ModelImpl::Leaf> ModelImpl::leaves() const {
+  std::vector<Leaf> r;
+  std::set<const LayerImpl*> seen;
+  auto visit = [&](auto& self, const ModelImpl& m, const std::string& path, bool on) -> void {
+    on = on && m.trainable.get();
+    for (auto& l : m.layers) {
+      if (!seen.insert(l.get()).second) continue;
+      if (const ModelImpl* inner = l->model())
+        self(self, *inner, path + l->name + "/", on);
+      else
+        r.push_back({path + l->name, l, on && l->trainable.get()});
+    }
+  };
+  visit(visit, *this, "", true);
+  return r;
+}
 
 Model::Model(const std::vector<SymbolicTensor>& inputs, const std::vector<SymbolicTensor>& outputs,
              std::string name)
@@ -56,7 +186,6 @@ Model::Model(const std::vector<SymbolicTensor>& inputs, const std::vector<Symbol
     number[t.source.get()] = int(m.calls.size());
     if (known.insert(t.source->layer.get()).second) m.layers.push_back(t.source->layer);
     add_call(m, t.source->layer, std::move(in));
-    m.calls.back().number = t.source->call;
     return number[t.source.get()];
   };
   for (auto& t : inputs) {
@@ -91,6 +220,7 @@ Model::Model(const std::vector<SymbolicTensor>& inputs, const std::vector<Symbol
     m.outputs.push_back(number.at(out.source.get()));
   }
   check_names(m);
+  m.order_layers();
 }
 
 ModelImpl& Model::impl() const {
@@ -128,11 +258,12 @@ Tensors Model::call(const Tensors& inputs, CallContext context) const {
     if (!fits)
       fail({"model \"", m.name, "\": input ", i, " is ", str(inputs[i].sig()), ", expected ",
             str_dims(want)});
-    value[size_t(m.inputs[i])] = inputs[i];
+    auto& layer = static_cast<InputLayerImpl&>(*m.calls[size_t(m.inputs[i])].layer);
+    value[size_t(m.inputs[i])] = cast(inputs[i], parse_dtype(layer.config.input_dtype));
   }
   for (size_t c = 0; c < m.calls.size(); ++c) {
     auto& call = m.calls[c];
-    if (call.layer->class_name() == "InputLayer") continue;
+    if (is_input(*call.layer)) continue;
     Tensors in;
     for (int i : call.inputs) in.push_back(value[size_t(i)]);
     value[c] = (*call.layer)(in, context);
@@ -152,7 +283,7 @@ const std::string& Model::name() const { return impl().name; }
 std::vector<Layer> Model::layers() const {
   std::vector<Layer> r;
   for (auto& l : impl().layers)
-    if (l->class_name() != "InputLayer") r.emplace_back(l);
+    if (!is_input(*l)) r.emplace_back(l);
   return r;
 }
 Layer Model::get_layer(std::string_view name) const {
@@ -162,21 +293,22 @@ Layer Model::get_layer(std::string_view name) const {
 }
 std::vector<Weight> Model::trainable_weights() const {
   std::vector<Weight> r;
-  for (auto& l : impl().layers)
-    for (auto& w : l->weights)
-      if (w.trainable && l->trainable.get()) r.push_back(w);
+  for (auto& l : impl().leaves())
+    for (auto& w : l.layer->weights)
+      if (w.trainable && l.trainable) r.push_back(w);
   return r;
 }
 std::vector<Weight> Model::non_trainable_weights() const {
   std::vector<Weight> r;
-  for (auto& l : impl().layers)
-    for (auto& w : l->weights)
-      if (!w.trainable || !l->trainable.get()) r.push_back(w);
+  for (auto& l : impl().leaves())
+    for (auto& w : l.layer->weights)
+      if (!w.trainable || !l.trainable) r.push_back(w);
   return r;
 }
 std::vector<Weight> Model::weights() const {
   std::vector<Weight> r;
-  for (auto& l : impl().layers) r.insert(r.end(), l->weights.begin(), l->weights.end());
+  for (auto& l : impl().leaves())
+    r.insert(r.end(), l.layer->weights.begin(), l.layer->weights.end());
   return r;
 }
 int64_t Model::count_params() const {
@@ -185,7 +317,8 @@ int64_t Model::count_params() const {
   return n;
 }
 void Model::set_trainable(bool t) const {
-  for (auto& l : impl().layers) l->trainable.set(t);
+  impl().trainable.set(t);
+  for (auto& l : impl().layers) l->set_trainable(t);
 }
 std::vector<Dims> Model::input_dims() const {
   std::vector<Dims> r;
@@ -198,8 +331,7 @@ std::vector<Dims> Model::output_dims() const {
   return r;
 }
 
-// ---- Sequential
-// ---------------------------------------------------------------------------------------------------------
+// ---- Sequential ----
 Sequential::Sequential(const std::vector<Layer>& layers, std::string name) {
   impl_ = std::make_shared<ModelImpl>();
   impl_->class_name = "Sequential";
@@ -209,111 +341,27 @@ Sequential::Sequential(const std::vector<Layer>& layers, std::string name) {
 void Sequential::add(const Layer& layer) {
   ModelImpl& m = impl();
   if (!layer.impl()) fail({"Sequential \"", m.name, "\": the layer is empty"});
-  if (!m.layers.empty() && m.layers[0]->class_name() == "InputLayer") {
-    for (auto& l : m.layers)
-      if (l == layer.impl())
-        fail({"Sequential \"", m.name, "\": layer \"", layer.name(), "\" is in it already"});
-    if (m.training)
-      fail(Code::FailedPrecondition, {"Sequential \"", m.name, "\": it was compiled already"});
-    m.layers.push_back(layer.impl());
-    build_sequential(m, {});
-    return;
-  }
-  if (built())
-    fail(Code::FailedPrecondition, {"Sequential \"", m.name, "\": it was built already"});
+  const bool open =
+      !m.layers.empty() && is_input(*m.layers[0]);  // it has an Input: built as it grows
+  if (built() && (!open || m.training))
+    fail(Code::FailedPrecondition,
+         {"Sequential \"", m.name, "\": it was ", m.training ? "compiled" : "built", " already"});
+  if (is_input(*layer.impl()) && !m.layers.empty())
+    fail({"Sequential \"", m.name, "\": Input is not the first layer"});
   m.layers.push_back(layer.impl());
-  if (layer.impl()->class_name() == "InputLayer") {
-    if (m.layers.size() > 1) fail({"Sequential \"", m.name, "\": Input is not the first layer"});
-    build_sequential(m, {});
+  try {
+    check_names(m);
+    if (is_input(*m.layers[0])) build_sequential(m, {});
+  } catch (...) {
+    m.layers.pop_back();
+    throw;
   }
 }
 Layer to_layer(const SymbolicTensor& input) {
   if (!input.source) fail({"to_layer: the tensor is empty"});
+  if (!is_input(*input.source->layer)) fail({"to_layer: the tensor is not the result of Input()"});
   return Layer(input.source->layer);
 }
-
-// ---- summary
-// --------------------------------------------------------------------------------------------------------------
-namespace {
-std::string grouped(int64_t n) {
-  std::string s = std::to_string(n);
-  for (int i = int(s.size()) - 3; i > 0; i -= 3) s.insert(size_t(i), ",");
-  return s;
-}
-std::string memory(int64_t bytes) {
-  char b[40];
-  const double n = double(bytes);
-  if (bytes < 1024)
-    std::snprintf(b, sizeof b, "%.2f B", n);
-  else if (bytes < 1 << 20)
-    std::snprintf(b, sizeof b, "%.2f KB", n / 1024);
-  else if (bytes < 1 << 30)
-    std::snprintf(b, sizeof b, "%.2f MB", n / (1 << 20));
-  else
-    std::snprintf(b, sizeof b, "%.2f GB", n / (1 << 30));
-  return b;
-}
-size_t width(const std::string& s) {  // columns of UTF-8 text
-  size_t n = 0;
-  for (char c : s) n += (c & 0xc0) != 0x80;
-  return n;
-}
-}  // namespace
-
-std::string Model::summary() const {
-  const ModelImpl& m = impl();
-  const bool functional = m.class_name == "Functional";
-  std::vector<std::vector<std::string>> rows{{"Layer (type)", "Output Shape", "Param #"}};
-  if (functional) rows[0].push_back("Connected to");
-  std::set<const LayerImpl*> counted;
-  for (auto& l : m.layers) {
-    if (!functional && l->class_name() == "InputLayer") continue;
-    int64_t n = 0;
-    for (auto& w : l->weights) n += w.variable.sig().shape.count();
-    std::string kind = l->name + " (" + std::string(l->class_name()) + ")", mode = l->mode(),
-                dims = "?", from;
-    if (!mode.empty()) kind += " [" + mode + "]";
-    for (auto& c : m.calls)
-      if (c.layer == l) {
-        if (dims == "?") dims = str_dims(c.dims);
-        for (int i : c.inputs) from += (from.empty() ? "" : ", ") + m.calls[size_t(i)].layer->name;
-      }
-    rows.push_back({kind, dims, built() || l->built ? grouped(n) : "0 (unbuilt)"});
-    if (functional) rows.back().push_back(from.empty() ? "-" : from);
-  }
-  std::vector<size_t> w(rows[0].size());
-  for (auto& r : rows)
-    for (size_t i = 0; i < r.size(); ++i) w[i] = std::max(w[i], width(r[i]));
-  auto line = [&](const char* left, const char* fill, const char* mid, const char* right) {
-    std::string s = left;
-    for (size_t i = 0; i < w.size(); ++i) {
-      for (size_t k = 0; k < w[i] + 2; ++k) s += fill;
-      s += i + 1 < w.size() ? mid : right;
-    }
-    return s + "\n";
-  };
-  std::string s = "Model: \"" + m.name + "\"\n" + line("┏", "━", "┳", "┓");
-  for (size_t r = 0; r < rows.size(); ++r) {
-    const char* bar = r ? "│" : "┃";
-    for (size_t i = 0; i < w.size(); ++i) {
-      const std::string pad(w[i] - width(rows[r][i]), ' ');
-      s += std::string(bar) + " " + (i == 2 ? pad + rows[r][i] : rows[r][i] + pad) + " ";
-    }
-    s += std::string(bar) + "\n";
-    if (r + 1 == rows.size())
-      s += line("└", "─", "┴", "┘");
-    else
-      s += r ? line("├", "─", "┼", "┤") : line("┡", "━", "╇", "┩");
-  }
-  auto total = [](const std::vector<Weight>& ws) {
-    int64_t n = 0, bytes = 0;
-    for (auto& x : ws) n += x.variable.sig().shape.count(), bytes += x.variable.sig().bytes();
-    return grouped(n) + " (" + memory(bytes) + ")\n";
-  };
-  s += " Total params: " + total(weights());
-  s += " Trainable params: " + total(trainable_weights());
-  s += " Non-trainable params: " + total(non_trainable_weights());
-  return s;
-}
+Layer to_layer(const Model& model) { return Layer(std::make_shared<ModelLayer>(model)); }
 
 }  // namespace evenflow

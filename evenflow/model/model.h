@@ -30,13 +30,28 @@ struct ModelImpl {
     std::shared_ptr<LayerImpl> layer;
     std::vector<int> inputs;  ///< numbers of calls
     Dims dims;                ///< of the output
-    int64_t number = 0;       ///< uses of this layer before
+    int64_t number = 0;       ///< among the uses of this layer
   };
   std::string name, class_name;                    ///< class "Sequential" or "Functional"
-  std::vector<std::shared_ptr<LayerImpl>> layers;  ///< in order of depth, inputs included
+  std::vector<std::shared_ptr<LayerImpl>> layers;  ///< in Keras's order, inputs included
   std::vector<Call> calls;                         ///< in order of execution
   std::vector<int> inputs, outputs;
+  Setting trainable{1};
   std::shared_ptr<Training> training;
+  std::vector<Variable> optimizer_variables;  ///< for the summary; train/ fills it
+
+  /// A layer that is no model, and the names of the models within this one that lead to it.
+  struct Leaf {
+    std::string path;  ///< "inner/dense"
+    std::shared_ptr<LayerImpl> layer;
+    bool trainable;  ///< it and all models around it are
+  };
+  /// All of them, each once.
+  std::vector<Leaf> leaves() const;
+  /// Puts a functional model's layers in Keras's order: by distance from the outputs, then as a
+  /// walk from the outputs meets them. The weights in a file are numbered in this order. Throws
+  /// InvalidArgument for a layer that leads to no output.
+  void order_layers();
 };
 
 class Model {
@@ -70,7 +85,7 @@ class Model {
   std::vector<Dims> input_dims() const;
   std::vector<Dims> output_dims() const;
 
-  /// Keras's table: layers, output shapes, parameters.
+  /// Keras's table: layers, output shapes, parameters; and the mode of those that have one.
   std::string summary() const;
 
   // ---- model/keras_file.cc ----
@@ -105,6 +120,8 @@ class Sequential : public Model {
 
 /// A symbolic input as the first layer of a Sequential.
 Layer to_layer(const SymbolicTensor& input);
+/// A model with one output as a layer of another; it shares its weights.
+Layer to_layer(const Model& model);
 
 /// Opens a .keras file of Keras 3 or of Evenflow. Files are data: a class that is not in the fixed
 /// table of layers is refused by name.

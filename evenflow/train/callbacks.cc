@@ -100,9 +100,9 @@ class EarlyStoppingImpl : public Callback {
  private:
   void keep(TrainingState& s, int64_t epoch) {
     kept_.clear(), best_epoch_ = epoch;
-    for (auto& l : s.model.layers()) {
-      for (auto& w : l.weights()) kept_.emplace_back(w.variable, w.variable.read());
-      for (auto& w : l.impl()->extra_state()) kept_.emplace_back(w.variable, w.variable.read());
+    for (auto& l : s.model.impl().leaves()) {
+      for (auto& w : l.layer->weights) kept_.emplace_back(w.variable, w.variable.read());
+      for (auto& w : l.layer->extra_state()) kept_.emplace_back(w.variable, w.variable.read());
     }
   }
   EarlyStoppingConfig config_;

@@ -47,8 +47,8 @@ Training& compiled(const ModelImpl& m, std::string_view op) {
   return *m.training;
 }
 Tensor with_regularization(const ModelImpl& m, Tensor loss) {
-  for (auto& l : m.layers)
-    for (auto& w : l->weights) {
+  for (auto& l : m.leaves())
+    for (auto& w : l.layer->weights) {
       if (!w.regularizer) continue;
       Tensor v = w.variable.read();
       if (w.regularizer.l1) loss = loss + cast(reduce_sum(abs(v)) * w.regularizer.l1, loss.dtype());

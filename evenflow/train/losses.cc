@@ -139,8 +139,7 @@ Tensor Loss::operator()(const Tensor& t, const Tensor& p, const Tensor& weight) 
   return reduce_mean(l * cast(weight, l.dtype()));
 }
 
-// ---- metrics
-// ----------------------------------------------------------------------------------------------------------------
+// ---- metrics ----
 Metric::Metric(const std::string& name) {
   const std::string n = snake_case(name);
   auto sparse = [](const Tensor& t, const Tensor& p) {
