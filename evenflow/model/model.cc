@@ -6,6 +6,7 @@
 #include <set>
 #include <tuple>
 
+#include "evenflow/graph/compile.h"
 #include "evenflow/model/layers.h"
 #include "evenflow/ops/elementwise.h"
 
@@ -108,9 +109,11 @@ void build_sequential(ModelImpl& m, const Dims& input) {
   for (size_t i = 1; i < made.layers.size(); ++i) add_call(made, made.layers[i], {int(i) - 1});
   m.inputs = {0}, m.outputs = {int(made.calls.size()) - 1};
   m.layers = std::move(made.layers), m.calls = std::move(made.calls);
+  m.predict_step = made.predict_step;  // what was compiled before is of the past
 }
 }  // namespace
 
+ModelImpl::ModelImpl() : predict_step(std::make_shared<Function>()) {}
 void ModelImpl::order_layers() {
   std::map<const LayerImpl*, size_t> met;
   std::vector<size_t> order;  // calls, inputs first

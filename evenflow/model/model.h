@@ -17,6 +17,7 @@
 namespace evenflow {
 
 class Dataset;
+class Function;
 struct CompileModelOptions;
 struct FitOptions;
 struct EvaluateOptions;
@@ -32,12 +33,14 @@ struct ModelImpl {
     Dims dims;                ///< of the output
     int64_t number = 0;       ///< among the uses of this layer
   };
+  ModelImpl();
   std::string name, class_name;                    ///< class "Sequential" or "Functional"
   std::vector<std::shared_ptr<LayerImpl>> layers;  ///< in Keras's order, inputs included
   std::vector<Call> calls;                         ///< in order of execution
   std::vector<int> inputs, outputs;
   Setting trainable{1};
   std::shared_ptr<Training> training;
+  std::shared_ptr<Function> predict_step;     ///< what predict() compiles; there from the beginning
   std::vector<Variable> optimizer_variables;  ///< for the summary; train/ fills it
 
   /// A layer that is no model, and the names of the models within this one that lead to it.

@@ -28,6 +28,17 @@ const std::vector<double>& History::at(std::string_view name) const {
   fail(Code::NotFound, {"history: there is no \"", name, "\""});
 }
 
+void History::add(int64_t e, const Logs& logs) {
+  epoch.push_back(e);
+  skipped_steps.push_back(int64_t(logs.find("skipped_steps").value_or(0)));
+  for (auto& [n, v] : logs.values) {
+    if (n == "skipped_steps") continue;
+    auto it = std::find_if(history.begin(), history.end(), [&](auto& h) { return h.first == n; });
+    if (it == history.end()) it = history.insert(it, {n, {}});
+    it->second.push_back(v);
+  }
+}
+
 namespace {
 
 // Whether a value is better than another, as Keras decides it from the mode or the name.
@@ -41,18 +52,20 @@ class Judge {
                                                    monitor.find("auc") != std::string::npos ||
                                                    monitor.find("f1") != std::string::npos));
   }
-  double worst() const {
-    return larger_ ? -std::numeric_limits<double>::infinity()
-                   : std::numeric_limits<double>::infinity();
+  /// The first value is an improvement.
+  bool better(double v, std::optional<double> than) const {
+    if (!than) return true;
+    return larger_ ? v - delta_ > *than : v + delta_ < *than;
   }
-  bool better(double v, double than) const {
-    return larger_ ? v - delta_ > than : v + delta_ < than;
-  }
-  double value(std::string_view op, const Logs& logs) const {
-    if (auto v = logs.find(monitor_)) return *v;
+  /// Nothing in an epoch without validation.
+  std::optional<double> value(std::string_view op, const TrainingState& s, const Logs& logs) const {
+    if (auto v = logs.find(monitor_)) return v;
+    const bool val = monitor_.rfind("val_", 0) == 0;
+    if (val && s.validates && logs.find(monitor_.substr(4))) return {};
     std::string names;
     for (auto& [n, v] : logs.values) names += (names.empty() ? "" : ", ") + n;
-    fail({op, ": monitor is \"", monitor_, "\", expected one of ", names});
+    fail({op, ": monitor is \"", monitor_, "\", expected one of ", names,
+          val && !s.validates ? " (there is no validation data)" : ""});
   }
 
  private:
@@ -71,18 +84,17 @@ class EarlyStoppingImpl : public Callback {
   }
   void on_train_begin(TrainingState&) override {
     wait_ = 0, stopped_ = -1, best_epoch_ = 0;
-    best_ = judge_.worst();
+    best_.reset();
     kept_.clear();
   }
   void on_epoch_end(TrainingState& s, int64_t epoch, const Logs& logs) override {
-    const double v = judge_.value("EarlyStopping", logs);
-    if (epoch < config_.start_from_epoch) return;
-    if (config_.restore_best_weights && kept_.empty()) keep(s, epoch);
+    const auto v = judge_.value("EarlyStopping", s, logs);
+    if (!v || epoch < config_.start_from_epoch) return;
     ++wait_;
-    if (judge_.better(v, best_)) {
-      best_ = v, best_epoch_ = epoch;
-      if (config_.restore_best_weights) keep(s, epoch);
-      if (!config_.baseline || judge_.better(v, *config_.baseline)) wait_ = 0;
+    if (judge_.better(*v, best_)) {
+      best_ = *v, best_epoch_ = epoch;
+      if (config_.restore_best_weights) keep(s);
+      if (judge_.better(*v, config_.baseline)) wait_ = 0;
       return;
     }
     if (wait_ >= config_.patience && epoch > 0) stopped_ = epoch, s.stop_training = true;
@@ -98,8 +110,8 @@ class EarlyStoppingImpl : public Callback {
   }
 
  private:
-  void keep(TrainingState& s, int64_t epoch) {
-    kept_.clear(), best_epoch_ = epoch;
+  void keep(TrainingState& s) {
+    kept_.clear();
     for (auto& l : s.model.impl().leaves()) {
       for (auto& w : l.layer->weights) kept_.emplace_back(w.variable, w.variable.read());
       for (auto& w : l.layer->extra_state()) kept_.emplace_back(w.variable, w.variable.read());
@@ -107,7 +119,7 @@ class EarlyStoppingImpl : public Callback {
   }
   EarlyStoppingConfig config_;
   Judge judge_;
-  double best_ = 0;
+  std::optional<double> best_;
   int64_t wait_ = 0, stopped_ = -1, best_epoch_ = 0;
   std::vector<std::pair<Variable, Tensor>> kept_;  // a read pins its version: nothing is copied
 };
@@ -120,30 +132,37 @@ class ModelCheckpointImpl : public Callback {
         config_.filepath.substr(config_.filepath.size() - 6) != ".keras")
       fail({"ModelCheckpoint: filepath is \"", config_.filepath,
             "\", expected a name that ends in .keras"});
-    best_ = config_.initial_value_threshold.value_or(judge_.worst());
+    best_ = config_.initial_value_threshold;
   }
   void on_epoch_end(TrainingState& s, int64_t epoch, const Logs& logs) override {
-    const std::string path = filled(epoch, logs);
-    if (!config_.save_best_only) {
-      if (config_.verbose)
-        std::fprintf(s.out, "\nEpoch %ld: saving model to %s\n", long(epoch + 1), path.c_str());
-      return s.model.save(path);
+    if (!config_.save_best_only) return save(s, epoch, logs, "");
+    const auto v = judge_.value("ModelCheckpoint", s, logs);
+    if (!v) return;
+    const std::string was = best_ ? digits(*best_) : "None";
+    if (judge_.better(*v, best_)) {
+      best_ = v;
+      save(s, epoch, logs,
+           concat({config_.monitor, " improved from ", was, " to ", digits(*v), ", "}));
+    } else if (config_.verbose) {
+      say(s, epoch, concat({config_.monitor, " did not improve from ", was}));
     }
-    const double v = judge_.value("ModelCheckpoint", logs);
-    if (!judge_.better(v, best_)) {
-      if (config_.verbose)
-        std::fprintf(s.out, "\nEpoch %ld: %s did not improve from %.5f\n", long(epoch + 1),
-                     config_.monitor.c_str(), best_);
-      return;
-    }
-    if (config_.verbose)
-      std::fprintf(s.out, "\nEpoch %ld: %s improved from %.5f to %.5f, saving model to %s\n",
-                   long(epoch + 1), config_.monitor.c_str(), best_, v, path.c_str());
-    best_ = v;
-    s.model.save(path);
   }
 
  private:
+  static std::string digits(double v) {
+    char b[400];
+    std::snprintf(b, sizeof b, "%.5f", v);
+    return b;
+  }
+  static void say(TrainingState& s, int64_t epoch, const std::string& what) {
+    std::fprintf(s.out, "\nEpoch %ld: %s\n", long(epoch + 1), what.c_str());
+  }
+  void save(TrainingState& s, int64_t epoch, const Logs& logs, const std::string& why) {
+    const std::string path = filled(epoch, logs);
+    if (config_.verbose) say(s, epoch, concat({why, "saving model to ", path}));
+    s.model.save(path);
+    if (config_.verbose) say(s, epoch, concat({"finished saving model to ", path}));
+  }
   // "{name}" and "{name:.2f}", "{epoch:02d}".
   std::string filled(int64_t epoch, const Logs& logs) const {
     std::string r;
@@ -177,7 +196,7 @@ class ModelCheckpointImpl : public Callback {
   }
   ModelCheckpointConfig config_;
   Judge judge_;
-  double best_;
+  std::optional<double> best_;
 };
 }  // namespace
 

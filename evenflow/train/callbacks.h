@@ -24,8 +24,10 @@ struct Logs {
 struct History {
   std::vector<int64_t> epoch;
   std::vector<std::pair<std::string, std::vector<double>>> history;
-  const std::vector<double>& at(
-      std::string_view name) const;  ///< a value an epoch; throws NotFound
+  std::vector<int64_t> skipped_steps;  ///< in each epoch
+  /// A value an epoch; throws NotFound.
+  const std::vector<double>& at(std::string_view name) const;
+  void add(int64_t epoch, const Logs& logs);
 };
 
 /// What a callback sees and may change.
@@ -35,6 +37,7 @@ struct TrainingState {
   int verbose = 1;
   std::FILE* out = stdout;
   bool stop_training = false;
+  bool validates = false;  ///< there is validation data, though maybe not in every epoch
 };
 
 class Callback {
@@ -58,7 +61,8 @@ struct EarlyStoppingConfig {
   bool restore_best_weights = false;
   int64_t start_from_epoch = 0;
 };
-/// Stops when the monitored value no longer improves.
+/// Stops when the monitored value no longer improves. Throws InvalidArgument at the end of an epoch
+/// for a value that no epoch has; epochs without validation are passed over.
 CallbackPtr EarlyStopping(EarlyStoppingConfig config = {});
 
 struct ModelCheckpointConfig {

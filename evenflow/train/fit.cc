@@ -3,6 +3,9 @@
 // forward, loss, gradient, update, statistics.
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <memory>
+#include <set>
 
 #include "evenflow/graph/compile.h"
 #include "evenflow/graph/gradient.h"
@@ -14,25 +17,26 @@ namespace evenflow {
 
 struct Training {
   CompileModelOptions options;
-  Function train_step, test_step, predict_step;
-  std::vector<Variable> weights;  // those the optimizer was built for
+  std::unique_ptr<Function> train_step = std::make_unique<Function>();
+  Function test_step;
 };
 
 namespace {
 // Sums over batches, to means over the samples.
 class Means {
  public:
-  void add(const std::vector<double>& values, const std::vector<double>& counts) {
-    sums_.resize(values.size()), counts_.resize(values.size());
-    for (size_t i = 0; i < values.size(); ++i)
-      sums_[i] += values[i] * counts[i], counts_[i] += counts[i];
+  void add(const std::vector<double>& values, double count) {
+    sums_.resize(values.size());
+    for (size_t i = 0; i < values.size(); ++i) sums_[i] += values[i] * count;
+    count_ += count;
   }
   double operator[](size_t i) const {
-    return i < sums_.size() && counts_[i] ? sums_[i] / counts_[i] : 0;
+    return i < sums_.size() && count_ ? sums_[i] / count_ : std::nan("");
   }
 
  private:
-  std::vector<double> sums_, counts_;
+  std::vector<double> sums_;
+  double count_ = 0;
 };
 
 std::vector<std::string> names(const Training& t, std::string_view prefix = "") {
@@ -49,7 +53,7 @@ Training& compiled(const ModelImpl& m, std::string_view op) {
 Tensor with_regularization(const ModelImpl& m, Tensor loss) {
   for (auto& l : m.leaves())
     for (auto& w : l.layer->weights) {
-      if (!w.regularizer) continue;
+      if (!w.regularizer || !w.trainable || !l.trainable) continue;
       Tensor v = w.variable.read();
       if (w.regularizer.l1) loss = loss + cast(reduce_sum(abs(v)) * w.regularizer.l1, loss.dtype());
       if (w.regularizer.l2)
@@ -73,12 +77,14 @@ void build_for(const Model& model, const Sig& x) {
   if (!model.built()) model.build(d);
 }
 void build_optimizer(const Model& model, Training& t) {
-  std::vector<Variable> now;
+  OptimizerImpl& optimizer = *t.options.optimizer.impl();
   const std::vector<Weight> trainable = model.trainable_weights();
+  std::vector<Variable> now;
   for (auto& w : trainable) now.push_back(w.variable);
-  if (now == t.weights && t.options.optimizer.impl()->iterations) return;
-  t.options.optimizer.impl()->build(trainable);
-  t.weights = std::move(now);
+  if (now == optimizer.variables && optimizer.iterations) return;
+  optimizer.build(trainable);
+  t.train_step = std::make_unique<Function>();  // the traces hold the slots of before
+  model.impl().optimizer_variables = optimizer.state();
 }
 void check_batch(const Dataset& data, std::string_view op) {
   if (data.columns() < 2)
@@ -87,10 +93,11 @@ void check_batch(const Dataset& data, std::string_view op) {
 }
 
 std::vector<double> train_batch(const Model& model, Training& t, const Tensors& batch) {
-  Tensors r = t.train_step(batch, [&](const Tensors& b) {
+  Tensors r = (*t.train_step)(batch, [&](const Tensors& b) {
     Tensor predicted = model(b[0], {.training = true});
     Tensors results = measured(model, t, b, predicted);
-    std::vector<Wrt> wrt(t.weights.begin(), t.weights.end());
+    const auto& weights = t.options.optimizer.impl()->variables;
+    std::vector<Wrt> wrt(weights.begin(), weights.end());
     if (wrt.empty()) return results;
     Tensors gradients = gradient(results[0], wrt);
     require(
@@ -102,7 +109,9 @@ std::vector<double> train_batch(const Model& model, Training& t, const Tensors& 
   for (auto& x : r) v.push_back(x.item());
   return v;
 }
-Means evaluated(const Model& model, Training& t, const Dataset& data) {
+using AfterBatch = std::function<void(int64_t, const Means&)>;
+Means evaluated(const Model& model, Training& t, const Dataset& data,
+                const AfterBatch& after = {}) {
   Means means;
   const int64_t n = data.batches();
   for (int64_t i = 0; i < n; ++i) {
@@ -111,7 +120,8 @@ Means evaluated(const Model& model, Training& t, const Dataset& data) {
         t.test_step(batch, [&](const Tensors& b) { return measured(model, t, b, model(b[0])); });
     std::vector<double> v;
     for (auto& x : r) v.push_back(x.item());
-    means.add(v, std::vector<double>(v.size(), double(batch[0].sig().shape[0])));
+    means.add(v, double(batch[0].sig().shape[0]));
+    if (after) after(i, means);
   }
   return means;
 }
@@ -123,13 +133,17 @@ Dataset batched(const Dataset& data, int64_t size) {
 void Model::compile(CompileModelOptions options) const {
   if (!options.loss) fail({"compile: loss is missing, expected a name or a Loss"});
   if (!options.optimizer) fail({"compile: optimizer is missing"});
+  std::set<std::string> seen{"loss"};
+  for (auto& m : options.metrics)
+    if (!seen.insert(m.name()).second)
+      fail({"compile: two metrics have the name \"", m.name(), "\""});
   impl().training = std::make_shared<Training>();
   impl().training->options = std::move(options);
 }
 
 History Model::fit(const Tensor& x, const Tensor& y, FitOptions o) const {
   if (!x || !y) fail({"fit: x or y is an empty tensor"});
-  Dataset data(x, y);
+  Dataset data(o.sample_weight ? Tensors{x, y, o.sample_weight} : Tensors{x, y});
   if (!(o.validation_split >= 0 && o.validation_split < 1))
     fail({"fit: validation_split is ", o.validation_split, ", expected from 0, below 1"});
   if (o.batch_size < 1) fail({"fit: batch_size is ", o.batch_size, ", expected at least 1"});
@@ -144,6 +158,7 @@ History Model::fit(const Tensor& x, const Tensor& y, FitOptions o) const {
     data = data.take(first);
   }
   if (o.shuffle) data = data.shuffle(o.seed ? *o.seed : next_seed());
+  o.sample_weight = Tensor();
   return fit(data.batch(o.batch_size), o);
 }
 
@@ -155,6 +170,13 @@ History Model::fit(const Dataset& given, FitOptions o) const {
           ", expected at least 0"});
   if (o.validation_freq < 1)
     fail({"fit: validation_freq is ", o.validation_freq, ", expected at least 1"});
+  if (o.batch_size < 1 || o.validation_batch_size < 0)
+    fail({"fit: batch_size is ", o.batch_size, " and validation_batch_size ",
+          o.validation_batch_size, ", expected at least 1 and 0"});
+  if (o.sample_weight)
+    fail({"fit: sample_weight was given with a dataset, expected a third column of the dataset"});
+  if (o.validation_split != 0)
+    fail({"fit: validation_split was given with a dataset, expected validation_data"});
   const Dataset data = batched(given, o.batch_size);
   build_for(*this, data.element_sig(0));
   build_optimizer(*this, t);
@@ -164,9 +186,10 @@ History Model::fit(const Dataset& given, FitOptions o) const {
     validation = batched(*o.validation_data,
                          o.validation_batch_size ? o.validation_batch_size : o.batch_size);
   }
-  TrainingState state{*this, o.epochs, data.batches(), 0, o.verbose, o.out, false};
+  TrainingState state{*this,     o.epochs, data.batches(), 0,
+                      o.verbose, o.out,    false,          validation.has_value()};
   std::vector<CallbackPtr> callbacks = o.callbacks;
-  if (o.verbose) callbacks.insert(callbacks.begin(), ProgbarLogger());
+  if (o.verbose) callbacks.push_back(ProgbarLogger());  // last, as in Keras
   History history;
   const auto train_names = names(t), val_names = names(t, "val_");
   auto all = [&](auto f) {
@@ -178,24 +201,23 @@ History Model::fit(const Dataset& given, FitOptions o) const {
     all([&](Callback& c) { c.on_epoch_begin(state, epoch); });
     Means means;
     Logs logs;
+    int64_t skipped = 0;
     for (int64_t i = 0; i < state.steps && !state.stop_training; ++i) {
       Tensors batch = data.batch_at(i, epoch);
       std::vector<double> v = train_batch(*this, t, batch);
-      means.add(v, std::vector<double>(v.size(), double(batch[0].sig().shape[0])));
+      if (Function::committed())
+        means.add(v, double(batch[0].sig().shape[0]));
+      else
+        ++skipped;
       for (size_t k = 0; k < train_names.size(); ++k) logs.set(train_names[k], means[k]);
+      if (skipped) logs.set("skipped_steps", double(skipped));
       all([&](Callback& c) { c.on_train_batch_end(state, i, logs); });
     }
     if (validation && (epoch + 1) % o.validation_freq == 0) {
       Means val = evaluated(*this, t, *validation);
       for (size_t k = 0; k < val_names.size(); ++k) logs.set(val_names[k], val[k]);
     }
-    history.epoch.push_back(epoch);
-    for (auto& [n, v] : logs.values) {
-      auto it = std::find_if(history.history.begin(), history.history.end(),
-                             [&](auto& h) { return h.first == n; });
-      if (it == history.history.end()) it = history.history.insert(it, {n, {}});
-      it->second.push_back(v);
-    }
+    history.add(epoch, logs);
     all([&](Callback& c) { c.on_epoch_end(state, epoch, logs); });
   }
   all([&](Callback& c) { c.on_train_end(state); });
@@ -205,12 +227,14 @@ History Model::fit(const Dataset& given, FitOptions o) const {
 Logs Model::train_on_batch(const Tensor& x, const Tensor& y) const {
   Training& t = compiled(impl(), "train_on_batch");
   if (!x || !y) fail({"train_on_batch: x or y is an empty tensor"});
+  check_batch(Dataset(x, y), "train_on_batch");
   build_for(*this, x.sig());
   build_optimizer(*this, t);
   std::vector<double> v = train_batch(*this, t, {x, y});
   Logs logs;
   const auto n = names(t);
   for (size_t k = 0; k < n.size(); ++k) logs.set(n[k], v[k]);
+  if (!Function::committed()) logs.set("skipped_steps", 1);
   return logs;
 }
 
@@ -221,17 +245,19 @@ Logs Model::evaluate(const Tensor& x, const Tensor& y, EvaluateOptions o) const 
 Logs Model::evaluate(const Dataset& given, EvaluateOptions o) const {
   Training& t = compiled(impl(), "evaluate");
   check_batch(given, "evaluate");
+  if (o.batch_size < 1) fail({"evaluate: batch_size is ", o.batch_size, ", expected at least 1"});
   const Dataset data = batched(given, o.batch_size);
   build_for(*this, data.element_sig(0));
-  Means means = evaluated(*this, t, data);
-  Logs logs;
   const auto n = names(t);
-  for (size_t k = 0; k < n.size(); ++k) logs.set(n[k], means[k]);
-  if (o.verbose) {
-    TrainingState state{*this, 1, data.batches(), 0, o.verbose, o.out, false};
-    auto bar = ProgbarLogger();
-    bar->on_train_begin(state), bar->on_epoch_begin(state, 0), bar->on_epoch_end(state, 0, logs);
-  }
+  TrainingState state{*this, 1, data.batches(), 0, o.verbose, o.out};
+  const CallbackPtr bar = o.verbose ? ProgbarLogger() : std::make_shared<Callback>();
+  bar->on_train_begin(state), bar->on_epoch_begin(state, 0);
+  Logs logs;
+  evaluated(*this, t, data, [&](int64_t i, const Means& means) {
+    for (size_t k = 0; k < n.size(); ++k) logs.set(n[k], means[k]);
+    bar->on_train_batch_end(state, i, logs);
+  });
+  bar->on_epoch_end(state, 0, logs);
   return logs;
 }
 
@@ -239,10 +265,7 @@ Tensor Model::predict(const Tensor& x) const { return predict(x, PredictOptions{
 Tensor Model::predict(const Tensor& x, PredictOptions o) const {
   if (!x) fail({"predict: x is an empty tensor"});
   build_for(*this, x.sig());
-  ModelImpl& m = impl();
-  if (!m.training)
-    m.training = std::make_shared<Training>();  // a place for the compiled function: predict needs
-                                                // no compile()
+  const ModelImpl& m = impl();
   if (m.outputs.size() != 1)
     fail({"predict: model \"", m.name, "\" has ", m.outputs.size(),
           " outputs, expected one; use call()"});
@@ -250,12 +273,12 @@ Tensor Model::predict(const Tensor& x, PredictOptions o) const {
   const Dataset data = Dataset(Tensors{x}).batch(o.batch_size);
   auto body = [&](const Tensors& b) { return Tensors{(*this)(b[0])}; };
   const int64_t n = data.batches();
-  if (n <= 1) return m.training->predict_step({x}, body)[0];
+  if (n <= 1) return (*m.predict_step)({x}, body)[0];
   BufferPtr all;
   Sig sig;
   int64_t at = 0;
   for (int64_t i = 0; i < n; ++i) {
-    Tensor y = m.training->predict_step(data.batch_at(i), body)[0];
+    Tensor y = (*m.predict_step)(data.batch_at(i), body)[0];
     if (!all) {
       sig = {y.dtype(), y.sig().shape.with(0, x.sig().shape[0])};
       all = make_buffer(sig.bytes());

@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,26 +20,33 @@ class Loss {
   /// InvalidArgument for another.
   Loss(const char* name) : Loss(std::string(name)) {}  // NOLINT: implicit on purpose
   Loss(const std::string& name);                       // NOLINT
-  /// A loss of your own: per-sample values.
-  Loss(std::string name, std::function<Tensor(const Tensor& y_true, const Tensor& y_pred)> f)
-      : name_(std::move(name)), f_(std::move(f)) {}
+  using PerSample = std::function<Tensor(const Tensor& y_true, const Tensor& y_pred)>;
+  /// A loss of your own: per-sample values. `mask`, if given, says by 1 and 0 which of them count.
+  Loss(std::string name, PerSample f, std::string reduction = "sum_over_batch_size",
+       PerSample mask = {});
   /// Per-sample values; throws InvalidArgument for shapes or types that do not fit.
   Tensor per_sample(const Tensor& y_true, const Tensor& y_pred) const;
-  /// Their mean over the batch (Keras's sum_over_batch_size); with weights sum(w l) / count. A
-  /// batch of none gives 0.
+  /// Reduced by Keras's rule of that name: "sum_over_batch_size" (the mean, whatever the weights;
+  /// over what counts, where there is a mask), "sum", "mean_with_sample_weight" (over the sum of
+  /// the weights), "none". A batch of none gives 0. sample_weight has the shape of the per-sample
+  /// values, or extents of 1 in their places; one extent of 1 at its end is dropped.
   Tensor operator()(const Tensor& y_true, const Tensor& y_pred,
                     const Tensor& sample_weight = {}) const;
   const std::string& name() const { return name_; }
+  const std::string& reduction() const { return reduction_; }
   explicit operator bool() const { return bool(f_); }
 
  private:
-  std::string name_;
-  std::function<Tensor(const Tensor&, const Tensor&)> f_;
+  std::string name_, reduction_;
+  PerSample f_, mask_;
 };
 
 struct CrossentropyConfig {
   bool from_logits = false;
-  double label_smoothing = 0;
+  double label_smoothing = 0;  ///< not in the sparse one
+  std::optional<int64_t> ignore_class =
+      {};  ///< a label whose samples do not count; only in the sparse one
+  std::string reduction = "sum_over_batch_size";  ///< see Loss
 };
 /// -log p[label]; labels are integers [batch] or [batch, 1], predictions [batch, classes]. Labels
 /// out of range are an error. Predictions that are a softmax's output are taken before it: the
@@ -49,8 +57,8 @@ Loss CategoricalCrossentropy(CrossentropyConfig config = {});
 /// Mean over the last axis of -(t log p + (1 - t) log(1 - p)).
 Loss BinaryCrossentropy(CrossentropyConfig config = {});
 /// Mean over the last axis of (t - p)^2.
-Loss MeanSquaredError();
-Loss MeanAbsoluteError();
+Loss MeanSquaredError(std::string reduction = "sum_over_batch_size");
+Loss MeanAbsoluteError(std::string reduction = "sum_over_batch_size");
 
 /// A mean over samples.
 class Metric {

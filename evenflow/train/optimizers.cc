@@ -113,17 +113,36 @@ class AdamImpl : public Base<AdamConfig> {
 }  // namespace
 
 void OptimizerImpl::build(const std::vector<Weight>& weights) {
-  variables.clear(), names_.clear();
-  for (auto& w : weights) variables.push_back(w.variable), names_.push_back(w.variable.name());
+  bool known = false;
+  variables.clear();
+  for (auto& w : weights) {
+    variables.push_back(w.variable);
+    for (auto& s : slots_) known = known || s.owner == w.variable;
+  }
   if (!learning_rate) learning_rate = Variable(full({}, initial_rate()), {.name = "learning_rate"});
-  iterations = Variable(full({}, 0, DType::i64), {.name = "iterations"});
+  if (!known) {
+    slots_.clear();
+    iterations = Variable(full({}, 0, DType::i64), {.name = "iterations"});
+  }
   make_slots();
 }
-std::vector<Variable> OptimizerImpl::slots(std::string_view name) const {
+std::vector<Variable> OptimizerImpl::slots(std::string_view name) {
   std::vector<Variable> r;
-  for (size_t i = 0; i < variables.size(); ++i)
-    r.emplace_back(zeros(variables[i].sig().shape, variables[i].sig().dtype),
-                   VariableOptions{.name = names_[i] + "/" + std::string(name)});
+  for (auto& v : variables) {
+    auto it = std::find_if(slots_.begin(), slots_.end(),
+                           [&](const Slot& s) { return s.owner == v && s.name == name; });
+    if (it == slots_.end()) {
+      const Variable zero(zeros(v.sig().shape, v.sig().dtype),
+                          VariableOptions{.name = v.name() + "/" + std::string(name)});
+      it = slots_.insert(slots_.end(), {v, std::string(name), zero});
+    }
+    r.push_back(it->value);
+  }
+  return r;
+}
+std::vector<Variable> OptimizerImpl::state() const {
+  std::vector<Variable> r{iterations, learning_rate};
+  for (auto& s : slots_) r.push_back(s.value);
   return r;
 }
 void OptimizerImpl::apply(const Tensors& gradients) {

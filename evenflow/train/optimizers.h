@@ -17,7 +17,8 @@ class OptimizerImpl {
   virtual ~OptimizerImpl() = default;
   virtual std::string_view class_name() const = 0;
   virtual void visit(ConfigVisitor&) = 0;
-  /// Makes the slots for these weights; again for others starts anew.
+  /// Makes the slots for these weights. Weights that it had keep theirs, and the count goes on; if
+  /// it had none of them it starts anew.
   void build(const std::vector<Weight>& weights);
   /// Proposes the new weights, slots and count. gradients[i] belongs to weights[i]; empty:
   /// unchanged.
@@ -26,17 +27,23 @@ class OptimizerImpl {
   Variable learning_rate;  ///< f32 [], read by every step: set it at any time
   Variable iterations;     ///< i64 []
   std::vector<Variable> variables;
+  /// iterations, learning_rate and the slots of all weights.
+  std::vector<Variable> state() const;
 
  protected:
   virtual void make_slots() = 0;
   /// Proposes the update of variable i. `step` is the f32 number of this update, from 1.
   virtual void update(size_t i, const Tensor& gradient, const Tensor& rate, const Tensor& step) = 0;
   virtual double initial_rate() const = 0;
-  std::vector<Variable> slots(std::string_view name) const;
-  std::string owner_name(size_t i) const { return names_[i]; }
+  std::vector<Variable> slots(std::string_view name);
 
  private:
-  std::vector<std::string> names_;
+  struct Slot {
+    Variable owner;
+    std::string name;
+    Variable value;
+  };
+  std::vector<Slot> slots_;
 };
 
 class Optimizer {

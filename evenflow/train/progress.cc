@@ -46,7 +46,7 @@ std::string shown(const Logs& logs) {
   });
   std::string s;
   for (auto& [n, x] : v)
-    s += " - " + n + ": " + format(std::abs(x) > 1e-3 || x == 0 ? "%.4f" : "%.4e", x);
+    s += " - " + n + ": " + format(std::abs(x) > 1e-3 || std::isnan(x) ? "%.4f" : "%.4e", x);
   return s;
 }
 
@@ -57,17 +57,15 @@ class Progbar : public Callback {
     if (!s.verbose) return;
     if (s.epochs > 1)
       std::fprintf(s.out, "Epoch %ld/%ld\n", long(epoch + 1), long(s.epochs)), std::fflush(s.out);
-    start_ = last_ = Clock::now();
+    start_ = Clock::now(), drawn_ = Clock::time_point();
     done_ = 0, previous_ = 0;
   }
   void on_train_batch_end(TrainingState& s, int64_t batch, const Logs& logs) override {
     done_ = batch + 1;
     const auto now = Clock::now();
     if (done_ == 1) first_ = now;
-    if (s.verbose != 1 || !terminal_ || done_ == s.steps ||
-        std::chrono::duration<double>(now - last_).count() < kInterval)
-      return;
-    last_ = now;
+    if (s.verbose != 1 || !terminal_ || seconds(drawn_, now) < kInterval) return;
+    drawn_ = now;
     draw(s, logs, false);
   }
   void on_epoch_end(TrainingState& s, int64_t, const Logs& logs) override {
@@ -75,50 +73,49 @@ class Progbar : public Callback {
   }
 
  private:
+  static double seconds(Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+  }
   void draw(TrainingState& s, const Logs& logs, bool end) {
     const auto now = Clock::now();
-    const double elapsed = std::chrono::duration<double>(now - start_).count();
-    const double step =
-        done_ > 1 ? std::chrono::duration<double>(now - first_).count() / double(done_ - 1)
-        : done_   ? elapsed
-                  : 0;
-    const std::string count = std::to_string(end ? s.steps : done_) + "/" + std::to_string(s.steps);
-    const std::string time = end ? eta(elapsed) : eta(step * double(s.steps - done_));
+    const double elapsed = seconds(start_, now);
+    const double step = done_ > 1 ? seconds(first_, now) / double(done_ - 1) : elapsed;
+    const std::string steps = std::to_string(s.steps);
+    std::string count = std::to_string(end ? s.steps : done_);
+    count =
+        std::string(steps.size() - std::min(steps.size(), count.size()), ' ') + count + "/" + steps;
+    const std::string time = end ? format("%.0fs", elapsed) : eta(step * double(s.steps - done_));
+    const std::string tail = per_step(step) + shown(logs);
     if (s.verbose == 2) {
-      std::fprintf(s.out, "%s - %s - %s%s\n", count.c_str(), eta(std::round(elapsed)).c_str(),
-                   per_step(step).c_str(), shown(logs).c_str());
+      std::fprintf(s.out, "%s - %s - %s\n", count.c_str(), time.c_str(), tail.c_str());
       std::fflush(s.out);
       return;
     }
     const int full =
-        s.steps ? int(double(kWidth) * double(end ? s.steps : done_) / double(s.steps)) : kWidth;
-    std::string bar;
+        end || !s.steps ? kWidth : int(double(kWidth) * double(done_) / double(s.steps));
     auto pieces = [](int n) {
       std::string r;
       for (int i = 0; i < n; ++i) r += "━";
       return r;
     };
-    if (terminal_)
-      bar = "\x1b[1m" + count + "\x1b[0m \x1b[32m" + pieces(full) + "\x1b[0m\x1b[37m" +
-            pieces(kWidth - full) + "\x1b[0m \x1b[1m" + time + "\x1b[0m";
-    else
-      bar = count + " " + pieces(kWidth) + " " + time;
-    const std::string tail = " " + per_step(step) + shown(logs);
-    const size_t width = count.size() + 1 + kWidth + 1 + time.size() + tail.size();
-    if (terminal_) {
-      std::string back(previous_, '\b');
-      std::fprintf(s.out, "%s\r%s%s%s", back.c_str(), bar.c_str(), tail.c_str(),
+    if (!terminal_) {
+      std::fprintf(s.out, "%s %s %s %s", count.c_str(), pieces(kWidth).c_str(), time.c_str(),
+                   tail.c_str());
+    } else {
+      const size_t width = count.size() + 1 + kWidth + 1 + time.size() + 1 + tail.size();
+      const std::string green = full ? "\x1b[32m" + pieces(full) + "\x1b[0m" : "";
+      std::fprintf(s.out, "%s\r\x1b[1m%s\x1b[0m %s\x1b[37m%s\x1b[0m \x1b[1m%s\x1b[0m %s%s",
+                   std::string(previous_, '\b').c_str(), count.c_str(), green.c_str(),
+                   pieces(kWidth - full).c_str(), time.c_str(), tail.c_str(),
                    std::string(previous_ > width ? previous_ - width : 0, ' ').c_str());
       previous_ = width;
-    } else {
-      std::fprintf(s.out, "%s%s", bar.c_str(), tail.c_str());
     }
     if (end) std::fprintf(s.out, "\n");
     std::fflush(s.out);
   }
 
   bool terminal_ = false;
-  Clock::time_point start_, first_, last_;
+  Clock::time_point start_, first_, drawn_;
   int64_t done_ = 0;
   size_t previous_ = 0;
 };

@@ -17,12 +17,15 @@ struct CompileModelOptions {
   std::vector<Metric> metrics = {};
 };
 
-/// Keras's fit(); a Dataset brings its own order and batches.
+/// Keras's fit(); a Dataset brings its own order and batches, and sample weights as its third
+/// column. A step whose gradients are not finite changes nothing and does not count in the epoch's
+/// means; the logs then have "skipped_steps", the epoch's number of them.
 struct FitOptions {
   int64_t batch_size = 32;
   int64_t epochs = 1;
   int verbose = 1;  ///< 0 silent, 1 bar, 2 a line an epoch
   std::vector<CallbackPtr> callbacks = {};
+  Tensor sample_weight = {};    ///< [batch] or [batch, 1]: weighs the loss, not the metrics
   double validation_split = 0;  ///< the last part of x and y, before shuffling
   std::optional<Dataset> validation_data = {};
   bool shuffle = true;                ///< of x and y, anew each epoch
