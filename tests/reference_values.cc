@@ -5,20 +5,24 @@
 
 #include <cmath>
 #include <fstream>
+#include <map>
 
 #include "evenflow/graph/gradient.h"
 
 namespace evenflow::reference {
-namespace {
 using nlohmann::json;
 
-const json& document() {
-  static const json all = [] {
-    std::ifstream file(EVENFLOW_SOURCE_DIR "/tests/reference/ops.json");
-    return json::parse(file);
-  }();
-  return all;
+const json& document(const std::string& name) {
+  static std::map<std::string, json> read;
+  auto it = read.find(name);
+  if (it == read.end()) {
+    std::ifstream file(EVENFLOW_SOURCE_DIR "/tests/reference/" + name);
+    it = read.emplace(name, json::parse(file)).first;
+  }
+  return it->second;
 }
+
+namespace {
 double number(const json& v) {
   if (v.is_boolean()) return v.get<bool>();
   if (v.is_number()) return v.get<double>();
@@ -26,24 +30,26 @@ double number(const json& v) {
   if (text == "nan") return std::nan("");
   return text == "inf" ? INFINITY : -INFINITY;
 }
-Tensor read(const json& v) {
+}  // namespace
+Tensor to_tensor(const json& v) {
   if (v.is_null()) return {};
   std::vector<double> values;
   for (const json& x : v["data"]) values.push_back(number(x));
   return constant(values, Shape(v["shape"].get<std::vector<int64_t>>()),
                   parse_dtype(v["dtype"].get<std::string>()));
 }
+namespace {
 Tensors read_all(const json& c, const char* key) {
   Tensors r;
   if (c.contains(key))
-    for (const json& v : c[key]) r.push_back(read(v));
+    for (const json& v : c[key]) r.push_back(to_tensor(v));
   return r;
 }
 }  // namespace
 
 std::vector<Case> cases(std::string_view op, std::string_view from) {
   std::vector<Case> r;
-  for (const json& c : document()["cases"]) {
+  for (const json& c : document("ops.json")["cases"]) {
     if (c["op"] != op || (!from.empty() && c["from"] != from)) continue;
     r.push_back({c["op"], c["from"], c.value("note", ""), c["computed"] == "f64", c["attrs"],
                  read_all(c, "inputs"), read_all(c, "outputs"), read_all(c, "grad_outputs"),

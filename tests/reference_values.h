@@ -12,6 +12,11 @@
 
 namespace evenflow::reference {
 
+/// A file of tests/reference/, such as "losses.json".
+const nlohmann::json& document(const std::string& name);
+/// {"dtype", "shape", "data"} as a tensor; an empty one for null.
+Tensor to_tensor(const nlohmann::json& value);
+
 struct Case {
   std::string op, from, note;
   bool exact = false;  ///< computed in f64 and rounded once

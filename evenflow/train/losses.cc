@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "evenflow/train/losses.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "evenflow/graph/node.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/model/layer.h"
@@ -69,7 +72,9 @@ Tensor labels_for(const Tensor& t, const Tensor& p, std::string_view what) {
   if (l.rank() != p.rank() - 1)
     fail({what, ": y_true is ", str(t.sig()), ", expected one label for each row of y_pred ",
           str(p.sig())});
-  return is_integer(l.dtype()) && l.dtype() != DType::u8 ? l : cast(l, DType::i64);
+  if (is_integer(l.dtype()) && l.dtype() != DType::u8) return l;
+  if (is_floating(l.dtype())) l = select(equal(l, l), l, fill_like(l, -1));  // NaN is no label
+  return cast(l, DType::i64);
 }
 // a / b, or 0 where b is 0.
 Tensor or_zero(const Tensor& a, const Tensor& b) {
@@ -81,7 +86,7 @@ Tensor matches(const Tensor& a, const Tensor& b) { return cast(equal(a, b), DTyp
 }  // namespace
 
 Loss SparseCategoricalCrossentropy(CrossentropyConfig c) {
-  constexpr std::string_view name = "sparse_categorical_crossentropy";
+  static constexpr std::string_view name = "sparse_categorical_crossentropy";
   if (c.label_smoothing) fail({name, ": label_smoothing is ", c.label_smoothing, ", expected 0"});
   auto counts = [c](const Tensor& labels) { return not_equal(labels, double(*c.ignore_class)); };
   auto values = [c, counts](const Tensor& t, const Tensor& p) {
@@ -159,22 +164,31 @@ Loss::Loss(std::string name, PerSample f, std::string reduction, PerSample mask)
     fail({name_, ": reduction is \"", reduction_,
           "\", expected sum_over_batch_size, sum, mean_with_sample_weight or none"});
 }
+namespace {
+struct Named {
+  std::string_view name, short_name;
+  Loss (*make)();
+};
+constexpr Named kLosses[] = {
+    {"sparse_categorical_crossentropy", "", [] { return SparseCategoricalCrossentropy(); }},
+    {"categorical_crossentropy", "", [] { return CategoricalCrossentropy(); }},
+    {"binary_crossentropy", "", [] { return BinaryCrossentropy(); }},
+    {"mean_squared_error", "mse", [] { return MeanSquaredError(); }},
+    {"mean_absolute_error", "mae", [] { return MeanAbsoluteError(); }}};
+bool is_loss(const std::string& n) {
+  return std::any_of(std::begin(kLosses), std::end(kLosses), [&](const Named& k) {
+    return n == k.name || (n == k.short_name && !n.empty());
+  });
+}
+}  // namespace
 Loss::Loss(const std::string& name) {
   const std::string n = snake_case(name);
-  if (n == "sparse_categorical_crossentropy")
-    *this = SparseCategoricalCrossentropy();
-  else if (n == "categorical_crossentropy")
-    *this = CategoricalCrossentropy();
-  else if (n == "binary_crossentropy")
-    *this = BinaryCrossentropy();
-  else if (n == "mean_squared_error" || n == "mse")
-    *this = MeanSquaredError();
-  else if (n == "mean_absolute_error" || n == "mae")
-    *this = MeanAbsoluteError();
-  else
-    fail({"loss is \"", name,
-          "\", expected sparse_categorical_crossentropy, categorical_crossentropy, "
-          "binary_crossentropy, mean_squared_error or mean_absolute_error"});
+  std::string all;
+  for (const Named& k : kLosses) {
+    if (n == k.name || (n == k.short_name && !n.empty())) *this = k.make();
+    all += concat({all.empty() ? "" : ", ", k.name});
+  }
+  if (!f_) fail({"loss is \"", name.substr(0, 80), "\", expected one of ", all});
 }
 Tensor Loss::per_sample(const Tensor& t, const Tensor& p) const {
   if (!f_) fail(Code::FailedPrecondition, {"loss: it is empty"});
@@ -203,55 +217,83 @@ Tensor Loss::operator()(const Tensor& t, const Tensor& p, const Tensor& weight) 
   const Tensor weighted = w ? l * w : l;
   if (reduction_ == "none") return weighted;
   if (reduction_ == "sum") return reduce_sum(weighted);
-  if (mean || !w) return reduce_mean(weighted);
+  if (mean || !w) return reduce_sum(weighted) / maximum(reduce_sum(fill_like(l, 1)), 1);
   return or_zero(reduce_sum(weighted), reduce_sum(w));
 }
 
 // ---- metrics ----
+namespace {
+Tensor sparse_accuracy(const Tensor& t, const Tensor& p) {
+  const Tensor labels = labels_for(t, p, "sparse_categorical_accuracy");
+  return matches(cast(labels, DType::i64), argmax(p, -1));
+}
+Tensor categorical_accuracy(const Tensor& y, const Tensor& given) {
+  auto [t, p] = fitted(y, as_float(given), "categorical_accuracy");
+  return matches(argmax(t, -1), argmax(p, -1));
+}
+Tensor binary_accuracy(const Tensor& y, const Tensor& given, double threshold) {
+  auto [t, p] = fitted(y, as_float(given), "binary_accuracy");
+  return mean_last(matches(t, cast(greater(p, threshold), p.dtype())));
+}
+Tensor in_top_k(const Tensor& labels, const Tensor& given, int64_t k) {
+  const Tensor p = as_float(given);
+  const Tensor hot = one_hot(cast(labels, DType::i64), p.sig().shape.dim(-1), 1, 0, DType::f32);
+  const double low = -std::numeric_limits<double>::infinity();
+  const Tensor own = reduce_max(select(greater(hot, 0), p, fill_like(p, low)), {-1}, true);
+  const Tensor above = reduce_sum(cast(greater(p, own), DType::f32), {-1});
+  return cast(less(above, double(k)), DType::f32);
+}
+}  // namespace
+Metric BinaryAccuracy(double threshold) {
+  return Metric("binary_accuracy", [threshold](const Tensor& t, const Tensor& p) {
+    return binary_accuracy(t, p, threshold);
+  });
+}
+Metric TopKCategoricalAccuracy(int64_t k) {
+  if (k < 1) fail({"top_k_categorical_accuracy: k is ", k, ", expected at least 1"});
+  return Metric("top_k_categorical_accuracy", [k](const Tensor& y, const Tensor& given) {
+    auto [t, p] = fitted(y, as_float(given), "top_k_categorical_accuracy");
+    return in_top_k(argmax(t, -1), p, k);
+  });
+}
+Metric SparseTopKCategoricalAccuracy(int64_t k) {
+  if (k < 1) fail({"sparse_top_k_categorical_accuracy: k is ", k, ", expected at least 1"});
+  return Metric("sparse_top_k_categorical_accuracy", [k](const Tensor& t, const Tensor& p) {
+    return in_top_k(labels_for(t, p, "sparse_top_k_categorical_accuracy"), p, k);
+  });
+}
 Metric::Metric(const std::string& name) {
   const std::string n = snake_case(name);
-  auto sparse = [](const Tensor& t, const Tensor& p) {
-    return matches(cast(labels_for(t, p, "sparse_categorical_accuracy"), DType::i64),
-                   argmax(p, -1));
-  };
-  auto categorical = [](const Tensor& t, const Tensor& p) {
-    return matches(argmax(t, -1), argmax(p, -1));
-  };
-  auto binary = [](const Tensor& t, const Tensor& given) {
-    auto [truth, p] = fitted(t, as_float(given), "binary_accuracy");
-    return mean_last(matches(truth, cast(greater(p, 0.5), p.dtype())));
-  };
-  name_ = n;
-  if (n == "accuracy" || n == "acc")
-    f_ = [=](const Tensor& t, const Tensor& p) {
-      const int64_t classes = p.rank() ? p.sig().shape.dim(-1) : 1;
-      if (p.rank() < 2 || classes == 1) return binary(t, p);
-      const bool dense = t.rank() == p.rank() && t.sig().shape.dim(-1) == classes;
-      return dense ? categorical(t, p) : sparse(t, p);
-    };
-  else if (n == "binary_accuracy")
-    f_ = binary;
-  else if (n == "categorical_accuracy")
-    f_ = categorical;
-  else if (n == "sparse_categorical_accuracy")
-    f_ = sparse;
-  else if (n == "sparse_top_k_categorical_accuracy")
-    f_ = [](const Tensor& t, const Tensor& p) {
-      Tensor labels = cast(labels_for(t, p, "sparse_top_k_categorical_accuracy"), DType::i64);
-      Tensor best = cast(top_k(p, std::min<int64_t>(5, p.sig().shape.dim(-1))).indices, DType::i64);
-      return reduce_max(matches(expand_dims(labels, -1), best), {-1});
-    };
-  else if (n == "mse" || n == "mean_squared_error")
-    f_ = [](const Tensor& t, const Tensor& p) { return MeanSquaredError().per_sample(t, p); };
-  else if (n == "mae" || n == "mean_absolute_error")
-    f_ = [](const Tensor& t, const Tensor& p) { return MeanAbsoluteError().per_sample(t, p); };
-  else
-    fail({"metric is \"", name,
+  if (n == "accuracy" || n == "acc") {
+    *this = Metric("accuracy", [](const Tensor& t, const Tensor& p) {
+      if (!p.rank() || p.sig().shape.dim(-1) == 1) return binary_accuracy(t, p, 0.5);
+      const bool sparse = t.rank() < p.rank() || t.sig().shape.dim(-1) == 1;
+      return sparse ? sparse_accuracy(t, p) : categorical_accuracy(t, p);
+    });
+  } else if (n == "binary_accuracy") {
+    *this = BinaryAccuracy();
+  } else if (n == "categorical_accuracy") {
+    *this = Metric(n, categorical_accuracy);
+  } else if (n == "sparse_categorical_accuracy") {
+    *this = Metric(n, sparse_accuracy);
+  } else if (n == "top_k_categorical_accuracy") {
+    *this = TopKCategoricalAccuracy();
+  } else if (n == "sparse_top_k_categorical_accuracy") {
+    *this = SparseTopKCategoricalAccuracy();
+  } else if (is_loss(n)) {
+    const Loss loss(n);
+    *this = Metric(n, [loss](const Tensor& t, const Tensor& p) { return loss.per_sample(t, p); });
+  } else {
+    fail({"metric is \"", name.substr(0, 80),
           "\", expected accuracy, binary_accuracy, categorical_accuracy, "
-          "sparse_categorical_accuracy, sparse_top_k_categorical_accuracy, mse or mae"});
+          "sparse_categorical_accuracy, top_k_categorical_accuracy, "
+          "sparse_top_k_categorical_accuracy or the name of a loss"});
+  }
+  name_ = n == "acc" ? "acc" : n;
 }
 Tensor Metric::values(const Tensor& t, const Tensor& p) const {
   if (!f_) fail(Code::FailedPrecondition, {"metric: it is empty"});
+  if (!t || !p) fail({name_, ": y_true or y_pred is an empty tensor"});
   return f_(t, p);
 }
 

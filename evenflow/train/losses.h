@@ -66,7 +66,8 @@ class Metric {
   Metric() = default;
   /// "accuracy" (which kind depends on the targets and predictions, as in Keras),
   /// "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy",
-  /// "sparse_top_k_categorical_accuracy", "mse", "mae".
+  /// "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy" (k = 5), and the names of
+  /// losses.
   Metric(const char* name) : Metric(std::string(name)) {}  // NOLINT: implicit on purpose
   Metric(const std::string& name);                         // NOLINT
   Metric(std::string name, std::function<Tensor(const Tensor& y_true, const Tensor& y_pred)> f)
@@ -79,5 +80,10 @@ class Metric {
   std::string name_;
   std::function<Tensor(const Tensor&, const Tensor&)> f_;
 };
+/// Whether y_pred > threshold is y_true, the mean over the last axis.
+Metric BinaryAccuracy(double threshold = 0.5);
+/// Whether fewer than k classes have a higher score than the true one; a tie with the k-th counts.
+Metric TopKCategoricalAccuracy(int64_t k = 5);
+Metric SparseTopKCategoricalAccuracy(int64_t k = 5);
 
 }  // namespace evenflow

@@ -18,6 +18,22 @@ void check_rate(std::string_view op, double rate, double decay) {
 }
 
 template <class Config>
+void check_clipping(std::string_view op, const Config& c) {
+  for (auto& v : {c.clipnorm, c.clipvalue, c.global_clipnorm})
+    if (v)
+      check(*v > 0, concat({op, ": what bounds the gradients"}), *v, "a finite number above 0");
+  if (c.clipnorm.has_value() + c.clipvalue.has_value() + c.global_clipnorm.has_value() > 1)
+    fail(
+        {op, ": more than one of clipnorm, clipvalue and global_clipnorm was given, expected one"});
+}
+Tensor squares(const Tensor& g) { return reduce_sum(square(cast(g, DType::f32))); }
+// g * bound / max(norm, bound)
+Tensor bounded(const Tensor& g, const Tensor& squared_norm, double bound) {
+  const Tensor norm = maximum(sqrt(squared_norm), bound);
+  return g * cast(fill_like(norm, bound) / norm, g.dtype());
+}
+
+template <class Config>
 class Base : public OptimizerImpl {
  public:
   Config config;
@@ -25,6 +41,19 @@ class Base : public OptimizerImpl {
 
  protected:
   double initial_rate() const override { return config.learning_rate; }
+  Tensors clipped(Tensors gradients) const override {
+    Tensor all;
+    if (config.global_clipnorm)
+      for (auto& g : gradients)
+        if (g) all = all ? all + squares(g) : squares(g);
+    for (auto& g : gradients) {
+      if (!g) continue;
+      if (config.clipvalue) g = clip(g, -*config.clipvalue, *config.clipvalue);
+      if (config.clipnorm) g = bounded(g, squares(g), *config.clipnorm);
+      if (all) g = bounded(g, all, *config.global_clipnorm);
+    }
+    return gradients;
+  }
   // Decoupled weight decay, before the update, as Keras does it for every optimizer.
   Tensor decayed(const Variable& w, const Tensor& rate) const {
     Tensor v = w.read();
@@ -88,11 +117,10 @@ class AdamImpl : public Base<AdamConfig> {
     largest_ = config.amsgrad ? slots("velocity_hat") : std::vector<Variable>{};
   }
   void update(size_t i, const Tensor& g, const Tensor& rate, const Tensor& step) override {
-    if (i == 0) {  // one bias correction for all
-      Tensor one = fill_like(step, 1);
-      scale_ = cast(rate, DType::f32) * sqrt(one - power(config.beta_2, step)) /
-               (one - power(config.beta_1, step));
-    }
+    const DType type = variables[i].sig().dtype;
+    const Tensor t = cast(step, type), one = fill_like(t, 1);  // of twins the graph keeps one
+    const Tensor scale =
+        cast(rate, type) * sqrt(one - power(config.beta_2, t)) / (one - power(config.beta_1, t));
     Tensor w = decayed(variables[i], rate), old_m = m_[i].read(), old_v = v_[i].read();
     Tensor m = old_m + (g - old_m) * (1 - config.beta_1),
            v = old_v + (square(g) - old_v) * (1 - config.beta_2);
@@ -101,14 +129,12 @@ class AdamImpl : public Base<AdamConfig> {
       v = maximum(largest_[i].read(), v);
       largest_[i].assign(v);
     }
-    variables[i].assign(w - m * cast(scale_, m.dtype()) / (sqrt(v) + config.epsilon));
-    if (i + 1 == variables.size()) scale_ = Tensor();
+    variables[i].assign(w - m * scale / (sqrt(v) + config.epsilon));
   }
 
  private:
   bool decoupled_;
   std::vector<Variable> m_, v_, largest_;
-  Tensor scale_;
 };
 }  // namespace
 
@@ -145,19 +171,14 @@ std::vector<Variable> OptimizerImpl::state() const {
   for (auto& s : slots_) r.push_back(s.value);
   return r;
 }
-void OptimizerImpl::apply(const Tensors& gradients) {
-  if (gradients.size() != variables.size())
-    fail({class_name(), ": ", gradients.size(), " gradients were given, expected ",
-          variables.size()});
+void OptimizerImpl::apply(const Tensors& given) {
+  if (given.size() != variables.size())
+    fail({class_name(), ": ", given.size(), " gradients were given, expected ", variables.size()});
+  const Tensors gradients = clipped(given);
   Tensor rate = learning_rate.read(), count = iterations.read() + 1, step = cast(count, DType::f32);
   iterations.assign(count);
   for (size_t i = 0; i < variables.size(); ++i)
-    if (gradients[i])
-      update(i,
-             gradients[i].dtype() == variables[i].sig().dtype
-                 ? gradients[i]
-                 : cast(gradients[i], variables[i].sig().dtype),
-             rate, step);
+    if (gradients[i]) update(i, cast(gradients[i], variables[i].sig().dtype), rate, step);
 }
 
 Optimizer::Optimizer(const std::string& name) {
@@ -189,12 +210,14 @@ double Optimizer::learning_rate() const {
 
 SGD::SGD(SGDConfig c) {
   check_rate("SGD", c.learning_rate, c.weight_decay);
+  check_clipping("SGD", c);
   check(c.momentum >= 0 && c.momentum <= 1, "SGD: momentum", c.momentum, "between 0 and 1");
   auto impl = std::make_shared<SgdImpl>();
   impl->config = c, impl_ = impl;
 }
 RMSprop::RMSprop(RMSpropConfig c) {
   check_rate("RMSprop", c.learning_rate, c.weight_decay);
+  check_clipping("RMSprop", c);
   check(c.rho >= 0 && c.rho < 1, "RMSprop: rho", c.rho, "between 0 and 1");
   check(c.momentum >= 0 && c.momentum <= 1, "RMSprop: momentum", c.momentum, "between 0 and 1");
   check(c.epsilon >= 0, "RMSprop: epsilon", c.epsilon, "at least 0");
@@ -205,6 +228,7 @@ namespace {
 std::shared_ptr<OptimizerImpl> make_adam(const AdamConfig& c, bool decoupled) {
   const std::string_view name = decoupled ? "AdamW" : "Adam";
   check_rate(name, c.learning_rate, c.weight_decay);
+  check_clipping(name, c);
   check(c.beta_1 >= 0 && c.beta_1 < 1, concat({name, ": beta_1"}), c.beta_1, "from 0, below 1");
   check(c.beta_2 >= 0 && c.beta_2 < 1, concat({name, ": beta_2"}), c.beta_2, "from 0, below 1");
   check(c.epsilon >= 0, concat({name, ": epsilon"}), c.epsilon, "at least 0");
@@ -220,7 +244,10 @@ AdamW::AdamW(AdamWConfig c) {
                      .beta_2 = c.beta_2,
                      .epsilon = c.epsilon,
                      .amsgrad = c.amsgrad,
-                     .weight_decay = c.weight_decay},
+                     .weight_decay = c.weight_decay,
+                     .clipnorm = c.clipnorm,
+                     .clipvalue = c.clipvalue,
+                     .global_clipnorm = c.global_clipnorm},
                     true);
 }
 

@@ -2,8 +2,11 @@
 // Optimizers with Keras's names, defaults and formulas. An update proposes writes inside the step;
 // a skipped step leaves slots as they were.
 //   Adam({.learning_rate = 1e-3})
+// clipnorm bounds the norm of each weight's gradient, global_clipnorm that of all together,
+// clipvalue each element; one of them at most.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +38,7 @@ class OptimizerImpl {
   /// Proposes the update of variable i. `step` is the f32 number of this update, from 1.
   virtual void update(size_t i, const Tensor& gradient, const Tensor& rate, const Tensor& step) = 0;
   virtual double initial_rate() const = 0;
+  virtual Tensors clipped(Tensors gradients) const = 0;
   std::vector<Variable> slots(std::string_view name);
 
  private:
@@ -69,9 +73,12 @@ struct SGDConfig {
   double learning_rate = 0.01, momentum = 0;
   bool nesterov = false;
   double weight_decay = 0;
+  std::optional<double> clipnorm = {}, clipvalue = {}, global_clipnorm = {};
   void fields(ConfigVisitor& v) {
     v.field("learning_rate", learning_rate), v.field("momentum", momentum),
-        v.field("nesterov", nesterov), v.field("weight_decay", weight_decay);
+        v.field("nesterov", nesterov), v.field("weight_decay", weight_decay),
+        v.field("clipnorm", clipnorm), v.field("clipvalue", clipvalue),
+        v.field("global_clipnorm", global_clipnorm);
   }
 };
 struct SGD : Optimizer {
@@ -82,10 +89,12 @@ struct RMSpropConfig {
   double learning_rate = 0.001, rho = 0.9, momentum = 0, epsilon = 1e-7;
   bool centered = false;
   double weight_decay = 0;
+  std::optional<double> clipnorm = {}, clipvalue = {}, global_clipnorm = {};
   void fields(ConfigVisitor& v) {
     v.field("learning_rate", learning_rate), v.field("rho", rho), v.field("momentum", momentum),
         v.field("epsilon", epsilon), v.field("centered", centered),
-        v.field("weight_decay", weight_decay);
+        v.field("weight_decay", weight_decay), v.field("clipnorm", clipnorm),
+        v.field("clipvalue", clipvalue), v.field("global_clipnorm", global_clipnorm);
   }
 };
 struct RMSprop : Optimizer {
@@ -96,10 +105,12 @@ struct AdamConfig {
   double learning_rate = 0.001, beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-7;
   bool amsgrad = false;
   double weight_decay = 0;
+  std::optional<double> clipnorm = {}, clipvalue = {}, global_clipnorm = {};
   void fields(ConfigVisitor& v) {
     v.field("learning_rate", learning_rate), v.field("beta_1", beta_1), v.field("beta_2", beta_2),
         v.field("epsilon", epsilon), v.field("amsgrad", amsgrad),
-        v.field("weight_decay", weight_decay);
+        v.field("weight_decay", weight_decay), v.field("clipnorm", clipnorm),
+        v.field("clipvalue", clipvalue), v.field("global_clipnorm", global_clipnorm);
   }
 };
 struct Adam : Optimizer {
@@ -109,6 +120,7 @@ struct Adam : Optimizer {
 struct AdamWConfig {
   double learning_rate = 0.001, weight_decay = 0.004, beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-7;
   bool amsgrad = false;
+  std::optional<double> clipnorm = {}, clipvalue = {}, global_clipnorm = {};
 };
 struct AdamW : Optimizer {
   AdamW(AdamWConfig config = {});
