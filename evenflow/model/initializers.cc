@@ -107,6 +107,16 @@ Initializer::Initializer(const std::string& n) {
 }
 
 std::vector<float> Initializer::operator()(const Shape& shape, uint64_t layer_seed) const {
+  if (name == "VarianceScaling") {
+    if (mode != "fan_in" && mode != "fan_out" && mode != "fan_avg")
+      fail({"VarianceScaling: mode is \"", mode.substr(0, 80),
+            "\", expected fan_in, fan_out or fan_avg"});
+    if (distribution != "truncated_normal" && distribution != "untruncated_normal" &&
+        distribution != "uniform" && distribution != "normal")
+      fail({"VarianceScaling: distribution is \"", distribution.substr(0, 80),
+            "\", expected truncated_normal, untruncated_normal or uniform"});
+    if (!(a > 0)) fail({"VarianceScaling: scale is ", a, ", expected above 0"});
+  }
   std::vector<float> r(size_t(shape.count()));
   Source source(seed ? uint64_t(*seed) : layer_seed);
   auto fill = [&](auto f) { std::generate(r.begin(), r.end(), [&] { return float(f()); }); };

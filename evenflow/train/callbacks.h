@@ -2,6 +2,7 @@
 // Callbacks with Keras's names, defaults and messages; the progress bar is one of them.
 #pragma once
 #include <cstdio>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -76,7 +77,7 @@ struct ModelCheckpointConfig {
 CallbackPtr ModelCheckpoint(ModelCheckpointConfig config);
 
 /// Keras's progress bar: redrawn on a terminal, a line an epoch elsewhere (verbose 1), or always a
-/// line (verbose 2).
-CallbackPtr ProgbarLogger();
+/// line (verbose 2). `clock` gives seconds; left out, it is a steady clock.
+CallbackPtr ProgbarLogger(std::function<double()> clock = {});
 
 }  // namespace evenflow

@@ -158,7 +158,7 @@ History Model::fit(const Tensor& x, const Tensor& y, FitOptions o) const {
     data = data.take(first);
   }
   if (o.shuffle) data = data.shuffle(o.seed ? *o.seed : next_seed());
-  o.sample_weight = Tensor();
+  o.sample_weight = Tensor(), o.validation_split = 0;
   return fit(data.batch(o.batch_size), o);
 }
 

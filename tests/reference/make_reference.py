@@ -5,7 +5,7 @@ import values  # first: it settles threads before the peers start
 
 
 def main():
-    parts = ("ops", "layers", "nets")
+    parts = ("ops", "layers", "nets", "texts")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=parts)
     chosen = parser.parse_args().parts or parts
@@ -19,6 +19,9 @@ def main():
     if "nets" in chosen:
         import net_values
         net_values.make()
+    if "texts" in chosen:
+        import text_values
+        text_values.make()
 
 
 main()
