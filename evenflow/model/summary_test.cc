@@ -76,7 +76,9 @@ TEST(Summary, LongNamesWidenTheTable) {
   while (std::getline(in, line) && line[0] != ' ') {
     size_t columns = 0;
     for (char c : line) columns += (c & 0xc0) != 0x80;
-    if (width) EXPECT_EQ(columns, width) << line;
+    if (width) {
+      EXPECT_EQ(columns, width) << line;
+    }
     width = columns;
   }
   EXPECT_GT(width, 60u);
