@@ -121,6 +121,7 @@ struct BatchRule {
   enum Join : uint8_t { rows, sum, statistics };
   uint64_t whole = 0;  ///< bit i: input i is given to every part as it is; the others are cut
   Join join = rows;    ///< outputs of the parts: one behind the other; added up; (n, mean, M2) merged by Chan's formula
+  AttrPtr part = {};   ///< attributes of the call on a part, where they differ: outputs may be of a wider type
 };
 
 // ---- the sheet as the rest of the system sees it: attributes erased ---------------------------------------------------
@@ -282,7 +283,7 @@ Sigs broadcast_of_all(std::span<const Sig> in, const A&) {
 // ---- common batch rules --------------------------------------------------------------------------------------------------------
 /// Rows of the first inputs; bit i of kWhole: input i is whole.
 template <class A, uint64_t kWhole = 0, BatchRule::Join kJoin = BatchRule::rows>
-std::optional<BatchRule> batch_of(const CallSig&, const A&) { return BatchRule{kWhole, kJoin}; }
+std::optional<BatchRule> batch_of(const CallSig&, const A&) { return BatchRule{kWhole, kJoin, {}}; }
 /// A change of shape that keeps the leading axis.
 template <class A>
 std::optional<BatchRule> batch_if_leading(const CallSig& c, const A&) {

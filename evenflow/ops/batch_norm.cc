@@ -46,7 +46,7 @@ std::optional<BatchRule> batch_rule(const CallSig& c, const BatchNormAttrs& a, i
   if (!merges_batch(c.in[0], a.axis)) return {};
   const Places p(a, first);
   if (p.residual >= 0) rows |= uint64_t(1) << p.residual;
-  return BatchRule{~rows, join};
+  return BatchRule{~rows, join, {}};
 }
 Tensor at(const Tensors& in, int i) { return i < 0 ? Tensor() : in[size_t(i)]; }
 // 1 / sqrt(variance + epsilon); 0 where that would be 1 / 0, so that a constant channel is beta.

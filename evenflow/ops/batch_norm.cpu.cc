@@ -265,10 +265,10 @@ void statistics(const Cut& c, DType dtype, const void* x, Stats* s) {
       }
   }
 }
-void write_statistics(const Cut& c, const View& x, const Stats* s, int64_t n, const View& out_n,
-                      const View& mean, const View& m2) {
+void write_statistics(const Cut& c, const Stats* s, int64_t n, const View& out_n, const View& mean,
+                      const View& m2) {
   *out_n.as<float>() = float(n);
-  with_statistics_type(x.dtype(), [&](auto zero) {
+  with_statistics_type(mean.dtype(), [&](auto zero) {
     using C = decltype(zero);
     for (int64_t k = 0; k < c.channels; ++k)
       mean.as<C>()[k] = c.count ? C(s[k].mean) : C(0), m2.as<C>()[k] = c.count ? C(s[k].m2) : C(0);
@@ -369,19 +369,19 @@ std::string neighbours(const CallSig& s, const BatchNormAttrs& a) {
 }
 }  // namespace
 
-KERNEL(batch_norm_statistics, AxisSetAttrs, blocks) {
+KERNEL(batch_norm_statistics, StatisticsAttrs, blocks) {
   return {.declines = [](const CallSig& s,
-                         const AxisSetAttrs& a) { return cpu::declines(s.in[0], a.axis); },
+                         const StatisticsAttrs& a) { return cpu::declines(s.in[0], a.axis); },
           .run =
-              [](const Call& c, const AxisSetAttrs& a) {
+              [](const Call& c, const StatisticsAttrs& a) {
                 const Cut cut = cut_of(*c.in[0].sig, a.axis);
                 const Memory m(cut, c.in[0].dtype(), true, false, c.scratch);
                 if (cut.count) statistics(cut, c.in[0].dtype(), c.in[0].data, m.stats);
-                write_statistics(cut, c.in[0], m.stats, channel_layout(*c.in[0].sig, a.axis).n,
-                                 c.out[0], c.out[1], c.out[2]);
+                write_statistics(cut, m.stats, channel_layout(*c.in[0].sig, a.axis).n, c.out[0],
+                                 c.out[1], c.out[2]);
               },
           .scratch =
-              [](const CallSig& s, const AxisSetAttrs& a) {
+              [](const CallSig& s, const StatisticsAttrs& a) {
                 return Memory(cut_of(s.in[0], a.axis), s.in[0].dtype, true, false).bytes;
               }};
 }
@@ -403,8 +403,8 @@ KERNEL(batch_norm, BatchNormAttrs, two_passes) {
                 const Cut cut = cut_of(*c.in[0].sig, a.axis);
                 const Memory m(cut, c.in[0].dtype(), true, false, c.scratch);
                 if (cut.count) statistics(cut, c.in[0].dtype(), c.in[0].data, m.stats);
-                write_statistics(cut, c.in[0], m.stats, channel_layout(*c.in[0].sig, a.axis).n,
-                                 c.out[1], c.out[2], c.out[3]);
+                write_statistics(cut, m.stats, channel_layout(*c.in[0].sig, a.axis).n, c.out[1],
+                                 c.out[2], c.out[3]);
                 normalise(cut, c, a, Operands(c, a, 1), m, c.out[2].data, c.out[3].data,
                           at_least_one(c.out[1]));
               },

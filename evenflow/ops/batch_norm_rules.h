@@ -8,10 +8,12 @@
 
 namespace evenflow {
 
-struct AxisSetAttrs {
+struct StatisticsAttrs {
   std::vector<int64_t> axis = {-1};
+  bool wide = false;
   static void fields(auto& self, auto&& field) {
     field("axis", self.axis, "the axes with statistics of their own");
+    field("wide", self.wide, "mean and M2 in f64 whatever x, for what is to be merged");
   }
 };
 struct MovingAverageAttrs {
@@ -42,7 +44,7 @@ void check_channels(const Sig& found, std::string_view name, const Sig& x,
                     const ChannelLayout& layout);
 
 /// Of n, mean and M2.
-Sigs statistics_sigs(const Sig& x, const std::vector<int64_t>& axis);
+Sigs statistics_sigs(const Sig& x, const std::vector<int64_t>& axis, bool wide = false);
 
 /// [channels...] as [1, c, 1, ...] against x: by axes, so that a trace serves any batch.
 Tensor along(const Tensor& channels, const Tensor& x, const std::vector<int64_t>& axis);

@@ -89,16 +89,16 @@ Tensor wide_type(const Tensor& x) { return cast(x, statistics_dtype(x.dtype()));
 // a / n where n = 0 gives 0.
 Tensor over_n(const Tensor& a, const Tensor& n) { return a / maximum(cast(n, a.dtype()), 1); }
 Tensor plus(const Tensor& a, const Tensor& b) { return !a ? b : !b ? a : a + b; }
-Sigs statistics_sigs(const Sig& x, const std::vector<int64_t>& axis) {
+Sigs statistics_sigs(const Sig& x, const std::vector<int64_t>& axis, bool wide) {
   const ChannelLayout c = channel_layout(x, axis);
-  const Sig s{statistics_dtype(x.dtype), c.channels};
+  const Sig s{wide ? DType::f64 : statistics_dtype(x.dtype), c.channels};
   return {{DType::f32, {}}, s, s};
 }
 
 Tensor Statistics::variance() const { return over_n(m2, n); }
 
 // ---- statistics
-OP(batch_norm_statistics, AxisSetAttrs) {
+OP(batch_norm_statistics, StatisticsAttrs) {
   return {
       .summary = "Count, mean and sum of squared deviations of each channel",
       .doc =
@@ -107,26 +107,28 @@ OP(batch_norm_statistics, AxisSetAttrs) {
       .outputs = {{"n", "f32 []: elements merged"},
                   {"mean", "[channels...]"},
                   {"m2", "[channels...]"}},
-      .shape = [](std::span<const Sig> in, const AxisSetAttrs& a) -> Sigs {
-        return statistics_sigs(in[0], a.axis);
+      .shape = [](std::span<const Sig> in, const StatisticsAttrs& a) -> Sigs {
+        return statistics_sigs(in[0], a.axis, a.wide);
       },
-      .reference = [](const Tensors& in, const AxisSetAttrs& a) -> Tensors {
-        Tensor x = wide_type(in[0]), sum = channel_sum(x, a.axis), n = count_like(x, sum),
-               mean = over_n(sum, n);
+      .reference = [](const Tensors& in, const StatisticsAttrs& a) -> Tensors {
+        Tensor x = a.wide ? cast(in[0], DType::f64) : wide_type(in[0]),
+               sum = channel_sum(x, a.axis), n = count_like(x, sum), mean = over_n(sum, n);
         return {n, mean, channel_sum(square(x - along(mean, x, a.axis)), a.axis)};
       },
       // d mean / dx = 1 / n, d M2 / dx = 2 (x - mean).
       .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g,
-                     const AxisSetAttrs& a) -> Tensors {
-        Tensor x = wide_type(in[0]), dx;
+                     const StatisticsAttrs& a) -> Tensors {
+        Tensor x = a.wide ? cast(in[0], DType::f64) : wide_type(in[0]), dx;
         if (g[1]) dx = expand_like(along(over_n(g[1], out[0]), x, a.axis), x);
         if (g[2]) dx = plus(dx, 2 * (x - along(out[1], x, a.axis)) * along(g[2], x, a.axis));
         return {dx ? cast(dx, in[0].dtype()) : Tensor()};
       },
       .traits = {.keeps_float32 = true},
-      .batch = [](const CallSig& c, const AxisSetAttrs& a) -> std::optional<BatchRule> {
+      .batch = [](const CallSig& c, const StatisticsAttrs& a) -> std::optional<BatchRule> {
         if (!merges_batch(c.in[0], a.axis)) return {};
-        return BatchRule{0, BatchRule::statistics};
+        StatisticsAttrs part = a;
+        part.wide = true;
+        return BatchRule{0, BatchRule::statistics, std::make_shared<const StatisticsAttrs>(part)};
       },
       .cases = {{"dense", {{33, 10}}},
                 {"image", {{2, 3, 4, 5}}},
@@ -134,6 +136,7 @@ OP(batch_norm_statistics, AxisSetAttrs) {
                 {"two_axes", {{4, 3, 5}}, {{0, 2}}},
                 {"vector", {{7}}},
                 {"one", {{1, 6}}},
+                {"wide", {{33, 10}}, {{-1}, true}},
                 {"large_mean", {normal({64, 8}, 1e4, 1).of(DType::f32)}, {}, {.no_gradient = true}},
                 {"odd", {{65, 1}}},
                 {"empty", {{0, 3}}},
@@ -143,7 +146,7 @@ OP(batch_norm_statistics, AxisSetAttrs) {
                 {"scalar", {{}}, {}, {.fails = "rank 1 or more"}}}};
 }
 Statistics batch_norm_statistics(In x, std::vector<int64_t> axis) {
-  Tensors r = call(batch_norm_statistics_op(), {x}, AxisSetAttrs{std::move(axis)});
+  Tensors r = call(batch_norm_statistics_op(), {x}, StatisticsAttrs{std::move(axis)});
   return {r[0], r[1], r[2]};
 }
 

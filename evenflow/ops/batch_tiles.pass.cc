@@ -185,12 +185,29 @@ class Tiler {
       if (group_[i] < 0)
         calls.push_back(g_.calls[i]);
       else if (--left[size_t(group_[i])] == 0)
-        calls.push_back(region(groups_[size_t(group_[i])], outside));
+        add_region(groups_[size_t(group_[i])], outside, calls);
     }
     g_.calls = std::move(calls);
     Rewriter(g_).finish();
   }
-  Graph::Call region(const std::vector<int>& members, const std::vector<char>& outside) {
+  // Adds the call of a region, and casts of what its parts made in a wider type.
+  void add_region(const std::vector<int>& members, const std::vector<char>& outside,
+                  std::vector<Graph::Call>& calls) {
+    std::vector<std::pair<int, int>> narrower;
+    calls.push_back(region(members, outside, narrower));
+    const OpDef& cast = find_op("cast");
+    for (auto [from, to] : narrower) {
+      const AttrValue type = sig(to).dtype;
+      calls.push_back({&cast,
+                       cast.make_attrs({&type, 1}),
+                       {from},
+                       {to},
+                       calls.back().where,
+                       calls.back().name});
+    }
+  }
+  Graph::Call region(const std::vector<int>& members, const std::vector<char>& outside,
+                     std::vector<std::pair<int, int>>& narrower) {
     auto body = std::make_shared<SubGraph>();
     BatchTilesAttrs a;
     std::map<std::pair<int, bool>, int> at;  // of a value, all of it or a tile
@@ -216,12 +233,16 @@ class Tiler {
       const bool all =
           join == BatchRule::statistics &&
           std::any_of(c.out.begin(), c.out.end(), [&](int v) { return outside[size_t(v)]; });
-      for (int& v : c.out) {
-        const int w = v;
-        v = value(w, false);
+      if (cuts_[size_t(i)].rule.part) c.attrs = cuts_[size_t(i)].rule.part;
+      const Sigs sigs = c.op->shape(body->graph.sigs(c.in), c.attrs.get());
+      for (size_t k = 0; k < c.out.size(); ++k) {
+        const int w = c.out[k];
+        c.out[k] = value(w, false);
+        body->graph.values[size_t(c.out[k])] = sigs[k];
         if (!outside[size_t(w)] && !all) continue;
-        body->graph.results.push_back(v);
-        out.push_back(w), a.joins.push_back(join);
+        body->graph.results.push_back(c.out[k]);
+        out.push_back(sigs[k] == sig(w) ? w : g_.add_value(sigs[k])), a.joins.push_back(join);
+        if (out.back() != w) narrower.push_back({out.back(), w});
       }
       body->graph.calls.push_back(std::move(c));
     }

@@ -82,9 +82,9 @@ OP(matmul, MatmulAttrs) {
           },
           .batch = [](const CallSig& c, const MatmulAttrs& t) -> std::optional<BatchRule> {
             if (c.in[1].shape.rank() != 2 || c.in[0].shape.rank() < 2) return {};
-            if (!t.transpose_a) return BatchRule{2, BatchRule::rows};
+            if (!t.transpose_a) return BatchRule{2, BatchRule::rows, {}};
             if (c.in[0].shape.rank() != 2 || t.transpose_b) return {};
-            return BatchRule{0, BatchRule::sum};
+            return BatchRule{0, BatchRule::sum, {}};
           },
           .cases = {{"plain", {{3, 4}, {4, 5}}},
                     {"transposed", {{4, 3}, {5, 4}}, {true, true}},
