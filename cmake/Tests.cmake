@@ -67,6 +67,23 @@ foreach(source IN LISTS crossing commands)
   endif()
 endforeach()
 
+# The fuzzed readers over their seeds and some mutations of them.
+set(seeds_of_hdf5 tests/format)
+set(seeds_of_zip tests/format/model.keras)
+file(GLOB fuzzed CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz/*_fuzz.cc)
+foreach(source IN LISTS fuzzed)
+  file(STRINGS ${source} of_format REGEX "#include.*evenflow/format")
+  if(EVENFLOW_HDF5 OR NOT of_format)
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(${name} ${source} ${PROJECT_SOURCE_DIR}/tests/fuzz/replay.cc)
+    evenflow_compile(${name} evenflow::runtime ${uses_format})
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+    string(REPLACE _fuzz "" reader ${name})
+    add_test(NAME ${name} COMMAND ${name} tests/fuzz/seeds/${reader} ${seeds_of_${reader}} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 900)
+  endif()
+endforeach()
+
 # Benchmarks are built with everything else and run by hand.
 find_package(benchmark QUIET)
 file(GLOB benches CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.cc)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes at all give a value or an Error. Built by clang with
-// -fsanitize=fuzzer,address,undefined.
+// Any bytes at all give a value or an Error. cmake/Fuzz.cmake says how it is run.
 #include "evenflow/format/hdf5_reader.h"
 
 namespace {
