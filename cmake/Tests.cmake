@@ -124,7 +124,7 @@ endif()
 
 # The checks of the tree, and the library as its users meet it.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
-foreach(check includes words)
+foreach(check includes words pages)
   add_test(NAME check_${check} COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/tools/check_${check}.py)
   set_tests_properties(check_${check} PROPERTIES LABELS fast)
 endforeach()

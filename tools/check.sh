@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 status=0
 tools/check_includes.py || status=1
 tools/check_words.py || status=1
+tools/check_pages.py || status=1
 build/bin/manual_test --gtest_brief=1 >build/manual.txt || { cat build/manual.txt; status=1; }
 if ! command -v clang-format >/dev/null; then
   echo "check_format: skipped, clang-format is not installed"

@@ -33,8 +33,10 @@ if ((${#missing[@]} || (${#welcome[@]} && EUID == 0))); then
   export DEBIAN_FRONTEND=noninteractive
   missing+=("${welcome[@]}")
   echo "setup: installing ${missing[*]}"
-  "${apt[@]}" update
-  "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
+  if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null; }; then
+    echo "setup: apt could not install them; it needs Debian's archive, or a mirror of it" >&2
+    exit 1
+  fi
 fi
 
 # The copy of the list that was installed is the stamp.
@@ -44,8 +46,12 @@ if ! cmp -s cmake/requirements.txt build/env/requirements.txt; then
   [[ -x $python ]] || python=python3
   rm -rf build/env
   $python -m venv build/env
-  build/env/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
-    --retries 5 -r cmake/requirements.txt
+  if ! build/env/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
+      --retries 5 -r cmake/requirements.txt; then
+    echo "setup: pip could not install cmake/requirements.txt (oneDNN, 60 MB) into build/env; it needs the Python package" >&2
+    echo "  index, or a mirror named by PIP_INDEX_URL. Without oneDNN: cmake --preset eigen && cmake --build --preset eigen" >&2
+    exit 1
+  fi
   # A wheel holds no links, so it brings the library three times.
   for name in libdnnl.so libdnnl.so.3; do
     ln -sf libdnnl.so.3.2 build/env/lib/$name
