@@ -2,6 +2,7 @@
 #include "evenflow/core/buffer.h"
 
 #include <cstdlib>
+#include <cstring>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -44,5 +45,10 @@ Buffer::~Buffer() {
 }
 
 BufferPtr make_buffer(int64_t bytes) { return std::make_shared<Buffer>(bytes); }
+BufferPtr copy_of(const Buffer& b, int64_t bytes) {
+  BufferPtr r = make_buffer(bytes);
+  std::memcpy(r->data(), b.data(), size_t(bytes));
+  return r;
+}
 
 }  // namespace evenflow

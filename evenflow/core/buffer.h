@@ -37,5 +37,7 @@ class Buffer {
 };
 using BufferPtr = std::shared_ptr<Buffer>;
 BufferPtr make_buffer(int64_t bytes);
+/// A new buffer with the first `bytes` bytes of b.
+BufferPtr copy_of(const Buffer& b, int64_t bytes);
 
 }  // namespace evenflow

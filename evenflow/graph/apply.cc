@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "evenflow/graph/op.h"
+#include "evenflow/graph/plan.h"
 #include "evenflow/graph/transaction.h"
 
 namespace evenflow {
@@ -70,6 +71,7 @@ void run_now(Node& n) {
       BufferPtr scratch = k.prepared.scratch_bytes ? make_buffer(k.prepared.scratch_bytes) : nullptr;
       k.prepared.run({std::span(views).first(ni), std::span(views).subspan(ni), scratch ? scratch->data() : nullptr});
       ++run_counters().kernels;
+      if (checks_nan()) check_finite(std::span(views).subspan(ni));
     } else {
       if (!n.op->reference) fail(Code::Internal, {n.op->name, ": has neither kernel nor reference for this signature"});
       Detached detached;
@@ -176,7 +178,7 @@ Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
     for (auto& x : args) {
       const Node& from = *x.edge().node;
       sigs.push_back(x.sig());
-      n->symbolic |= from.symbolic, n->tracked |= from.tracked;
+      n->symbolic |= from.symbolic, n->tracked |= from.tracked, n->opaque |= from.opaque;
       n->in.push_back(x.edge());
     }
     check_types(op, sigs);
@@ -201,13 +203,8 @@ Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
       if (!n->tracked) n->in.clear(), n->cut = true;
     } else {
       for (auto& e : n->in)  // somebody else's memory may change before this runs
-        if (e.node->ready && e.node->values[size_t(e.out)]->imported() && !e.node->var) {
-          auto copy = make_buffer(e.sig().bytes());
-          std::copy_n(static_cast<const char*>(e.node->values[size_t(e.out)]->data()), copy->bytes(), static_cast<char*>(copy->data()));
-          const bool tracked = e.node->tracked;
-          if (tracked) continue;  // a watched tensor keeps its identity
-          e = tensor(e.sig(), copy).edge();
-        }
+        if (e.node->ready && e.node->values[size_t(e.out)]->imported() && !e.node->var)
+          e = tensor(e.sig(), copy_of(*e.node->values[size_t(e.out)], e.sig().bytes())).edge();
       if (pending().size() >= pending_limit()) flush();
       pending().push_back(n);
     }

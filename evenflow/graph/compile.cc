@@ -2,8 +2,8 @@
 #include "evenflow/graph/compile.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "evenflow/core/communicator.h"
 #include "evenflow/core/log.h"
 #include "evenflow/graph/hoist.h"
 #include "evenflow/graph/pass.h"
@@ -32,7 +32,12 @@ Program program(const std::vector<Edge>& results, size_t outputs, size_t predica
       x.graph.constants.push_back({id, Tensor(x.leaves[i]).buffer()});
       continue;
     }
-    if (n.scope != tx.scope) fail(Code::FailedPrecondition, {"compile: a tensor of another trace is used, made at ", str(n.where)});
+    if (n.scope != tx.scope) {
+      const Node* made = &n;  // rather than the other trace's argument what was made of it
+      for (auto& v : x.visited)
+        if (v->scope == n.scope) made = v.get();
+      fail(Code::FailedPrecondition, {"compile: a tensor of another trace is used: ", str(*made)});
+    }
     if (n.var) p.leaves.push_back({-1, n.var});
     else if (!args_allowed) fail(Code::FailedPrecondition, {"compile: a value of one micro-batch is used with pooled values, without pool() between them"});
     else p.leaves.push_back({n.index, nullptr});
@@ -50,29 +55,63 @@ Program program(const std::vector<Edge>& results, size_t outputs, size_t predica
   p.graph = std::move(x.graph);
   return p;
 }
+
+// Inside the first program of a micro-batch what pool() gives is not known yet.
+void refuse_pooled(const std::vector<Edge>& edges, const Transaction& tx) {
+  for (auto& e : extract(edges, [](const Node& n) { return !n.symbolic || n.in.empty(); }).leaves)
+    if (e.node->var && std::count(tx.accumulators.begin(), tx.accumulators.end(), e.node->var))
+      fail(Code::FailedPrecondition, {"compile: a pooled value is returned, or written with Commit::Run, but it is known only when all micro-batches have run"});
+}
+// What a compiled function reads, for compiled_op.
+Edge reads_of(const Program& p) {
+  auto all = make_leaf_node(compiled_op(), {});
+  for (auto& l : p.leaves)
+    if (l.var) {
+      auto n = make_leaf_node(read_op(), l.var->sig);
+      n->var = l.var;
+      all->in.push_back({n, 0});
+    }
+  return {all, 0};
+}
 }  // namespace
+
+const OpDef& compiled_op() {
+  static const OpDef op = [] {
+    OpDef d;
+    d.name = "compiled";
+    d.summary = "A result of a compiled function";
+    return d;
+  }();
+  return op;
+}
 
 struct Function::Impl {
   struct Traced {
     Sigs sigs;
     Program run, apply;
+    Edge reads;  ///< of the variables that `run` reads
     bool has_apply = false, shape_seen = false;
     Passes passes = Passes::none;
+    bool pooled = false, grouped = false;  ///< called pool(); was there a group of ranks
     std::vector<VarPtr> accumulators;
     std::vector<std::pair<std::shared_ptr<std::atomic<int64_t>>, int64_t>> settings;
     uint64_t used = 0;
-    bool settings_hold() const {
+    bool modes_hold() const {
+      if (pooled && grouped != bool(Communicator::current())) return false;
       return std::all_of(settings.begin(), settings.end(), [](auto& s) { return s.first->load() == s.second; });
     }
   };
   CompileOptions options;
   Where where;
   std::vector<std::string> log;
-  int traces = 0, micro_done = 0, skips = 0;
+  int traces = 0, skips = 0;
   std::shared_ptr<Traced> last;
   std::mutex mutex;
   std::vector<std::shared_ptr<Traced>> cache;
   uint64_t clock = 0;
+  std::mutex group_mutex;  // held while a micro-batch runs; taken before `mutex`
+  std::shared_ptr<Traced> group;
+  int micro_done = 0;
 
   std::shared_ptr<Traced> find(const Sigs& sigs, const Body& body);
   std::shared_ptr<Traced> respecialised(const Traced& from, const Sigs& sigs) const;
@@ -80,6 +119,12 @@ struct Function::Impl {
   void plan(Program& p, Passes passes, const std::string& title) const;
   Passes passes() const { return options.use_reference ? Passes::none : options.passes.value_or(default_passes()); }
   bool run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs, Transaction* join);
+  Tensors results(const Traced& t, const Tensors& args, std::vector<BufferPtr> outs, Transaction* tx) const;
+  void count(bool committed) {
+    std::lock_guard l(mutex);
+    count_skip(skips, committed);
+  }
+  bool apply_group();
 };
 
 void Function::Impl::plan(Program& p, Passes passes, const std::string& title) const {
@@ -137,8 +182,12 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::traced(const Sigs& sigs,
   auto t = std::make_shared<Traced>();
   Transaction tx(Transaction::kTrace);
   tx.micro_batches = options.micro_batches;
+  if (last) tx.earlier = last->accumulators;
   Tensors p;
-  for (size_t i = 0; i < sigs.size(); ++i) p.push_back(placeholder(sigs[i], int(i)));
+  for (size_t i = 0; i < sigs.size(); ++i) {
+    p.push_back(placeholder(sigs[i], int(i)));
+    p.back().edge().node->where = where;
+  }
   Tensors outs = body(p);
   std::vector<Edge> run, apply;
   std::vector<VarPtr> run_targets, apply_targets;
@@ -154,16 +203,24 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::traced(const Sigs& sigs,
     (each_run ? run : apply).push_back(e);
     (each_run ? run_targets : apply_targets).push_back(v);
   }
+  if (t->has_apply) {
+    std::vector<Edge> now(run.begin(), run.begin() + long(outs.size()));
+    for (size_t i = 0; i < run_targets.size(); ++i)
+      if (!std::count(tx.accumulators.begin(), tx.accumulators.end(), run_targets[i])) now.push_back(run[outs.size() + i]);
+    refuse_pooled(now, tx);
+  }
   t->run = program(run, outs.size(), t->has_apply ? 0 : tx.predicates.size(), run_targets, tx, true);
   if (t->has_apply) t->apply = program(apply, 0, tx.predicates.size(), apply_targets, tx, false);
+  t->reads = reads_of(t->run);
   t->shape_seen = tx.shape_seen, t->accumulators = tx.accumulators, t->settings = std::move(tx.settings);
+  t->pooled = tx.pooled, t->grouped = Communicator::current();
   return t;
 }
 
 std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, const Body& body) {
   std::lock_guard l(mutex);
   for (auto& t : cache)
-    if (t->sigs == sigs && t->passes == passes() && t->settings_hold()) {
+    if (t->sigs == sigs && t->passes == passes() && t->modes_hold()) {
       t->used = ++clock;
       return last = t;
     }
@@ -180,8 +237,8 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
       why = "element type or rank " + describe(c->sigs) + " -> " + describe(sigs);
       continue;
     }
-    if (!c->settings_hold()) {
-      why = "a setting that was read has changed";
+    if (!c->modes_hold()) {
+      why = c->pooled && c->grouped != bool(Communicator::current()) ? "it pools, and whether there is a group of ranks has changed" : "a setting that was read has changed";
       continue;
     }
     if (c->shape_seen) {
@@ -209,7 +266,7 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
     }
   }
   t->sigs = sigs, t->used = ++clock;
-  if (cache.size() >= options.max_plans) cache.erase(std::min_element(cache.begin(), cache.end(), [](auto& a, auto& b) { return a->used < b->used; }));
+  if (!cache.empty() && cache.size() >= options.max_plans) cache.erase(std::min_element(cache.begin(), cache.end(), [](auto& a, auto& b) { return a->used < b->used; }));
   cache.push_back(t);
   return last = t;
 }
@@ -256,10 +313,14 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
         continue;
       }
       Edge* e = join ? join->proposal(l.var) : nullptr;
-      leaves.push_back(e ? e->node->values[size_t(e->out)] : l.var->value);
-      if (join && !e && std::none_of(join->reads.begin(), join->reads.end(), [&](auto& r) { return r.first == l.var; })) {
+      if (join && !e)  // a step reads one version of a variable
+        for (auto& r : join->reads)
+          if (r.first == l.var) e = &r.second;
+      if (e) leaves.push_back(e->node->values[size_t(e->out)]);
+      else leaves.push_back(l.var->fixed_address ? copy_of(*l.var->value, l.var->sig.bytes()) : l.var->value);  // memory that stays is written in place
+      if (join && !e) {
         auto n = make_leaf_node(read_op(), l.var->sig);  // the step now depends on this version
-        n->var = l.var, n->tracked = true, n->values = {l.var->value};
+        n->var = l.var, n->tracked = true, n->values = {leaves.back()};
         n->ready.store(true, std::memory_order_release);
         join->reads.push_back({l.var, {n, 0}});
         join->versions.push_back(l.var->version);
@@ -285,6 +346,8 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
   plan.execute(*r, false);
   bool ok = true;
   for (size_t i = 0; i < p.predicates; ++i) ok &= *static_cast<const bool*>(r->results[p.outputs + i]->data());
+  for (size_t i = 0; i < p.targets.size(); ++i)  // state is ours to write; somebody else's memory is not
+    if (BufferPtr& b = r->results[first + i]; b && b->imported()) b = copy_of(*b, p.targets[i]->sig.bytes());
   if (!p.targets.empty()) {
     std::unique_lock commit(state_mutex());  // no snapshot can be taken while state is written over
     if (ok) {
@@ -309,14 +372,9 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
         ++v.version;
         continue;
       }
-      if (b->imported()) {  // state is ours to write; somebody else's memory is not
-        auto copy = make_buffer(v.sig.bytes());
-        std::memcpy(copy->data(), b->data(), size_t(copy->bytes()));
-        b = std::move(copy);
-      }
       BufferPtr old = v.value;
       publish(v, b);
-      if (r->spare[first + i] == b && !v.fixed_address) r->spare[first + i] = old;  // ping-pong
+      if (BufferPtr& spare = r->spare[plan.home(first + i)]; spare == b && !v.fixed_address) spare = old;  // ping-pong
     }
   }
   outs.assign(r->results.begin(), r->results.begin() + long(p.outputs));
@@ -334,44 +392,71 @@ Tensors Function::operator()(const Tensors& args, const Body& body) {
   }
   std::vector<BufferPtr> in = evaluate(want), outs;
   std::shared_ptr<Impl::Traced> t = impl_->find(sigs, body);
-  last_committed = impl_->run(t->run, in, outs, tx);
+  if (!t->has_apply) {
+    last_committed = impl_->run(t->run, in, outs, tx);
+    if (t->run.predicates && !tx) impl_->count(last_committed);
+    return impl_->results(*t, args, std::move(outs), tx);
+  }
+  if (tx) fail(Code::FailedPrecondition, {"compile: a function with micro-batches commits by itself; it cannot be called inside a Step, at ", str(impl_->where)});
+  std::lock_guard one(impl_->group_mutex);
+  if (impl_->micro_done && impl_->group->accumulators != t->accumulators)
+    fail(Code::FailedPrecondition, {"compile: the micro-batches of one step pool different values, at ", str(impl_->where)});
+  last_committed = impl_->run(t->run, in, outs, nullptr);
+  Tensors r = impl_->results(*t, args, std::move(outs), nullptr);
+  impl_->group = t;
+  if (++impl_->micro_done >= impl_->options.micro_batches) impl_->apply_group();
+  return r;
+}
+
+// In a step a result keeps its dependence, and a gradient through it is an error. Outside, nothing would end that history, so it is a
+// constant that knows it is not one.
+Tensors Function::Impl::results(const Traced& t, const Tensors& args, std::vector<BufferPtr> outs, Transaction* tx) const {
+  std::vector<Edge> in;
+  bool opaque = false;
+  for (auto& a : args) {
+    opaque |= a.edge().node->opaque;
+    if (a.edge().node->tracked) in.push_back(a.edge());
+  }
+  const bool keep = tx || !in.empty(), reads = !t.reads.node->in.empty();
+  if (reads && keep) in.push_back(t.reads);
   Tensors r;
-  for (size_t i = 0; i < outs.size(); ++i) r.push_back(tensor(t->run.plan->result_sig(i), outs[i]));
-  if (t->has_apply) {
-    bool full;
-    {
-      std::lock_guard l(impl_->mutex);
-      full = ++impl_->micro_done >= impl_->options.micro_batches;
-    }
-    if (full) apply();
-  } else if (!t->run.predicates) return r;
-  else if (!tx) {
-    std::lock_guard l(impl_->mutex);
-    count_skip(impl_->skips, last_committed);
+  for (size_t i = 0; i < outs.size(); ++i) {
+    auto n = make_leaf_node(in.empty() ? constant_op() : compiled_op(), t.run.plan->result_sig(i), where);
+    n->values = {std::move(outs[i])};
+    n->in = in, n->tracked = !in.empty(), n->opaque = opaque || (reads && !keep);
+    n->ready.store(true, std::memory_order_release);
+    if (tx && n->tracked) tx->made.push_back(n);
+    r.push_back(Tensor({n, 0}));
   }
   return r;
 }
 
 bool Function::apply() {
-  std::shared_ptr<Impl::Traced> t;
-  {
-    std::lock_guard l(impl_->mutex);
-    t = impl_->last;
-    if (!t || !t->has_apply || !impl_->micro_done) fail(Code::FailedPrecondition, {"apply: no micro-batch has run"});
-    impl_->micro_done = 0;
-  }
-  std::vector<BufferPtr> none;
-  last_committed = impl_->run(t->apply, {}, none, nullptr);
-  {
-    std::unique_lock l(state_mutex());
-    for (auto& a : t->accumulators) {  // n = 0: merging is the identity
-      auto zero = make_buffer(a->sig.bytes());
-      std::memset(zero->data(), 0, size_t(zero->bytes()));
-      a->value = zero;
+  if (Transaction::current()) fail(Code::FailedPrecondition, {"apply: a Step or a trace is open on this thread"});
+  std::lock_guard one(impl_->group_mutex);
+  if (!impl_->micro_done) fail(Code::FailedPrecondition, {"apply: no micro-batch has run"});
+  return impl_->apply_group();
+}
+// Whatever happens, the group ends: its accumulators become n = 0, for which merging is the identity.
+bool Function::Impl::apply_group() {
+  struct End {
+    Impl& f;
+    std::vector<BufferPtr> zero;
+    explicit End(Impl& f) : f(f) {
+      for (auto& a : f.group->accumulators) zero.push_back(zeros(a->sig.shape, a->sig.dtype).buffer());
     }
+    ~End() {
+      std::unique_lock l(state_mutex());
+      for (size_t i = 0; i < zero.size(); ++i) f.group->accumulators[i]->value = zero[i];
+      f.micro_done = 0;
+    }
+  };
+  {
+    End end(*this);
+    std::vector<BufferPtr> none;
+    last_committed = run(group->apply, {}, none, nullptr);
   }
-  std::lock_guard l(impl_->mutex);
-  count_skip(impl_->skips, last_committed);
+  count(last_committed);
   return last_committed;
 }
 

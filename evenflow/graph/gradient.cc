@@ -38,7 +38,15 @@ Tensors gradient(In y, const std::vector<Wrt>& xs) {
   return gradient(Tensors{t}, {fill_like(t, 1)}, xs);
 }
 
-Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>& xs) { return differentiate(ys, seeds, xs, {}); }
+Tensors gradient(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>& xs) {
+  for (auto& x : xs)
+    if (x.t && !x.t.edge().node->symbolic && !x.t.edge().node->tracked)
+      fail(Code::FailedPrecondition, {"gradient: with respect to ", str(x.t.sig()), " of ", str(*x.t.edge().node), ", whose history was not kept; use watch()"});
+  for (size_t i = 0; i < seeds.size() && i < ys.size(); ++i)
+    if (ys[i] && seeds[i] && is_floating(ys[i].dtype()) && seeds[i].sig() != ys[i].sig())
+      fail({"gradient: seed ", i, " is ", str(seeds[i].sig()), ", expected ", str(ys[i].sig()), " like y"});
+  return differentiate(ys, seeds, xs, {});
+}
 
 namespace {
 Tensors differentiate(const Tensors& ys, const Tensors& seeds, const std::vector<Wrt>& xs, const std::unordered_set<const Node*>& ends) {
@@ -67,7 +75,7 @@ Tensors differentiate(const Tensors& ys, const Tensors& seeds, const std::vector
           continue;
         }
         char d = is_target(n, xs);
-        cut |= n.cut && n.tracked;
+        cut |= (n.cut && n.tracked) || n.opaque;
         if (!is_end(n))
           for (size_t k = 0; k < n.in.size(); ++k)
             if (k >= 32 || !(n.op->traits.shape_only >> k & 1)) d |= depends[n.in[k].node.get()];
@@ -97,6 +105,7 @@ Tensors differentiate(const Tensors& ys, const Tensors& seeds, const std::vector
     for (auto& e : edges) in.push_back(Tensor(e));
     for (size_t k = 0; k < n.sigs.size(); ++k) out.push_back(Tensor({topo[i].node, int(k)}));
     OriginScope origin(n.where, n.name);
+    if (n.op == &compiled_op()) fail(Code::FailedPrecondition, {"gradient: y depends on x through a result of the function compiled at ", str(n.where), "; differentiate inside it"});
     if (n.op->gradient) r = n.op->gradient(in, out, g, n.attrs.get());
     else if (n.op->reference) {
       std::vector<Wrt> w;
@@ -130,7 +139,7 @@ Tensors differentiate(const Tensors& ys, const Tensors& seeds, const std::vector
         if (auto& a = it->second[x.var ? 0 : size_t(x.t.edge().out)]) sum = sum ? call(add, {sum, a})[0] : a;
     }
     if (!found && cut)
-      fail(Code::FailedPrecondition, {"gradient: the history of this tensor has ended (its step was committed, or it was evaluated and nothing in it is watched)"});
+      fail(Code::FailedPrecondition, {"gradient: the history of this tensor has ended: its step was committed, or a compiled function made it"});
     result.push_back(sum ? sum : fill_like(x.var ? x.var.read() : x.t, 0));
   }
   return result;

@@ -70,6 +70,7 @@ void Extractor::walk(const std::vector<Edge>& roots) {
     x.visited.push_back(n.shared_from_this());
     Key k{std::bit_cast<uint64_t>(n.op)};
     for (auto& v : n.op->get_attrs(n.attrs.get())) append(k, v);
+    k.push_back(in.size());
     for (int v : in) k.push_back(uint64_t(v));
     x.key.insert(x.key.end(), k.begin(), k.end());
     std::vector<int> fresh;

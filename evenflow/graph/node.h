@@ -31,6 +31,7 @@ struct Node : std::enable_shared_from_this<Node> {
   bool symbolic = false;                     ///< no value before a run
   bool tracked = false;                      ///< depends on state or on a watched tensor
   bool cut = false;                          ///< its history was dropped
+  bool opaque = false;                       ///< comes from variables that a compiled function read: there is no history
   ~Node();                                   // iterative: a chain of a million nodes must not recurse
 };
 /// "conv2d \"block1/conv\" (net.cc:12)"

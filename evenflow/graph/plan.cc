@@ -18,13 +18,16 @@ namespace {
 constexpr int64_t kHeavy = 1 << 20;  // bytes of values from which a run moves to an executor thread: below, the hand-over costs more
 using Clock = std::chrono::steady_clock;
 int64_t aligned(int64_t n) { return (n + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment; }
-bool check_nan() {
+}  // namespace
+
+bool checks_nan() {
   static const bool on = std::getenv("EVENFLOW_CHECK") && std::string_view(std::getenv("EVENFLOW_CHECK")) == "nan";
   return on;
 }
-}  // namespace
 
 Plan::Plan(const Graph& graph, std::vector<Role> roles, bool use_reference) : graph_(lower(graph, use_reference)), roles_(std::move(roles)) {
+  if (checks_nan())
+    for (auto& r : roles_) r.late = false;  // a check can fail, and what can fail must not write over state
   schedule();
   choose_kernels();
   lay_out();
@@ -272,7 +275,7 @@ void Plan::execute_at(Run& r, std::span<void* const> leaves, std::span<void* con
   }
 }
 
-void Plan::check_finite(std::span<const View> out) {
+void check_finite(std::span<const View> out) {
   for (auto& v : out) {
     if (!is_floating(v.dtype())) continue;
     visit(v.dtype(), [&](auto zero) {
@@ -313,7 +316,7 @@ void Plan::execute(Run& r, bool late) const {
       try {
         s.kernel.run({{in, c.in.size()}, {out, c.out.size()}, s.scratch >= 0 ? base + s.scratch : nullptr,
                       s.accumulates && s.result >= 0 && !r.accumulate.empty() && r.accumulate[size_t(s.result)]});
-        if (check_nan()) check_finite({out, c.out.size()});
+        if (checks_nan()) check_finite({out, c.out.size()});
       } catch (const Error& e) {
         fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ", str(c.where)});
       } catch (const std::bad_alloc&) {

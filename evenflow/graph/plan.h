@@ -7,6 +7,10 @@
 
 namespace evenflow {
 
+/// Whether EVENFLOW_CHECK=nan was asked for; throws OutOfRange for the first value that is not finite.
+bool checks_nan();
+void check_finite(std::span<const View> out);
+
 /// What becomes of a result: a proposal may finish after the predicate, written over this leaf (-1: none).
 struct Role {
   bool late = false;
@@ -43,6 +47,11 @@ class Plan {
 
   const Graph& graph() const { return graph_; }
   const std::vector<Role>& roles() const { return roles_; }
+  /// The result whose buffer result i shares: itself, but where one value is several results.
+  size_t home(size_t i) const {
+    const Storage& s = storages_[size_t(storage_[size_t(graph_.results[i])])];
+    return s.kind == Storage::kResult ? size_t(s.index) : i;
+  }
   const Sig& result_sig(size_t i) const { return graph_.values[size_t(graph_.results[i])]; }
   size_t calls() const { return order_.size(); }
   size_t early() const { return early_; }
@@ -72,7 +81,6 @@ class Plan {
   void schedule();
   void choose_kernels();
   void lay_out();
-  static void check_finite(std::span<const View> out);
   std::string executed(const Graph::Call& c, const Step& s, double us) const;
 
   Graph graph_;

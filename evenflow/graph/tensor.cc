@@ -48,7 +48,10 @@ Tensor placeholder(const Sig& sig, int index, VarPtr var) {
 }
 
 // ---- handles ------------------------------------------------------------------------------------------------------------
-const Sig& Edge::sig() const { return node->sigs[size_t(out)]; }
+const Sig& Edge::sig() const {
+  if (!node) fail({"tensor: an empty tensor has no type, shape or value"});
+  return node->sigs[size_t(out)];
+}
 Tensor::Tensor(Edge e) : edge_(std::move(e)) {
   if (edge_.node) edge_.node->handles.fetch_add(1, std::memory_order_relaxed);
 }
@@ -57,8 +60,7 @@ Tensor::~Tensor() {
   if (edge_.node) edge_.node->handles.fetch_sub(1, std::memory_order_relaxed);
 }
 const Shape& Tensor::shape() const {
-  if (!edge_.node) fail({"tensor: an empty tensor has no shape"});
-  if (edge_.node->symbolic)
+  if (edge_.node && edge_.node->symbolic)
     for (auto* t = Transaction::current(); t; t = t->outer)
       if (t->tracing()) t->shape_seen = true;
   return sig().shape;
@@ -141,7 +143,9 @@ Tensor constant(const std::vector<double>& v, const Shape& shape, DType dtype) {
 Tensor watch(const Tensor& t) {
   if (!t) fail({"watch: an empty tensor was given"});
   if (t.edge().node->symbolic) return t;  // inside a trace everything has its history
-  Tensor r = tensor(t.sig(), evaluate({t.edge()})[0]);
+  BufferPtr b = evaluate({t.edge()})[0];
+  if (b->imported()) b = copy_of(*b, t.sig().bytes());  // recorded steps may outlive somebody else's memory
+  Tensor r = tensor(t.sig(), std::move(b));
   r.edge().node->tracked = true;
   return r;
 }

@@ -56,7 +56,9 @@ class Transaction {
   bool shape_seen = false;
   std::vector<std::pair<std::shared_ptr<std::atomic<int64_t>>, int64_t>> settings;  ///< modes read while tracing
   int micro_batches = 1;
-  std::vector<VarPtr> accumulators;
+  std::vector<VarPtr> accumulators;              ///< of what is pooled over micro-batches
+  std::vector<VarPtr> earlier;                   ///< accumulators of an earlier trace, to be used again
+  bool pooled = false;                           ///< pool() was called: whether there is a group of ranks matters
 };
 
 /// Code in its scope runs as if no transaction were open: references of kernels, tracing inside a step.
@@ -100,6 +102,9 @@ std::vector<std::weak_ptr<Node>>& pending();
 const OpDef& constant_op();
 const OpDef& argument_op();
 const OpDef& read_op();
+/// A result of a compiled function; its inputs are what the function depends on, and no gradient passes. Not registered: its value is
+/// always there, so it is neither run nor saved.
+const OpDef& compiled_op();
 NodePtr make_leaf_node(const OpDef& op, const Sig& sig, Where where = Where::current());
 /// Runs one node now, by its kernel or its reference.
 void run_now(Node& node);

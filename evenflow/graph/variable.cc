@@ -78,11 +78,7 @@ void Transaction::propose(const VarPtr& v, const Tensor& t) {
 Variable::Variable(In init, VariableOptions o) {
   Tensor t = init.as();
   BufferPtr b = t.buffer();
-  if (b->imported() || o.fixed_address) {  // a variable owns its memory: it is written in place
-    auto copy = make_buffer(t.sig().bytes());
-    std::memcpy(copy->data(), b->data(), size_t(copy->bytes()));
-    b = std::move(copy);
-  }
+  if (b->imported() || o.fixed_address) b = copy_of(*b, t.sig().bytes());  // a variable owns its memory: it is written in place
   state_ = make_state(t.sig(), std::move(b), std::move(o));  // never a node: state holds buffers only, so no cycle can form
 }
 const Sig& Variable::sig() const {
@@ -118,16 +114,13 @@ Tensor Variable::read(Where w) const {
   Tensor t;
   if (root && root->kind == Transaction::kTrace) {  // belongs to the root trace, also when first read inside a branch
     t = placeholder(state_->sig, -1, state_);
-    t.edge().node->scope = root->scope;
+    t.edge().node->scope = root->scope, t.edge().node->where = w;
   } else {
     auto n = make_leaf_node(read_op(), state_->sig, w);
     n->var = state_, n->tracked = true;
     std::shared_lock l(state_mutex());
     n->values = {state_->value};  // pins this version
-    if (state_->fixed_address) {
-      n->values = {make_buffer(state_->sig.bytes())};
-      std::memcpy(n->values[0]->data(), state_->value->data(), size_t(state_->sig.bytes()));
-    }
+    if (state_->fixed_address) n->values = {copy_of(*state_->value, state_->sig.bytes())};
     n->ready.store(true, std::memory_order_release);
     t = Tensor({n, 0});
     if (root) root->versions.push_back(state_->version);
@@ -144,11 +137,7 @@ void Variable::assign(In in) const {
   if (x.edge().node->symbolic) fail(Code::FailedPrecondition, {"assign \"", state_->name, "\": this tensor belongs to a trace that has ended, at ", str(in.where)});
   flush();  // a transaction of its own: whatever is held and was built on the old value runs now
   BufferPtr b = x.buffer();
-  if (b->imported()) {
-    auto copy = make_buffer(x.sig().bytes());
-    std::memcpy(copy->data(), b->data(), size_t(copy->bytes()));
-    b = std::move(copy);
-  }
+  if (b->imported()) b = copy_of(*b, x.sig().bytes());
   std::lock_guard w(state_->writer);
   std::unique_lock l(state_mutex());
   publish(*state_, b);
@@ -160,6 +149,7 @@ void require(In p) {
   auto* t = Transaction::current();
   if (!t) fail(Code::FailedPrecondition, {"require: no step is open, at ", str(p.where)});
   Tensor x = p.as();
+  if (t->kind == Transaction::kBranch) fail(Code::FailedPrecondition, {"require: a predicate of a branch or loop body cannot leave it, at ", str(p.where)});
   if (x.sig() != Sig{DType::boolean, {}}) fail({"require: predicate is ", str(x.sig()), ", expected bool[], at ", str(p.where)});
   t->predicates.push_back(x.edge());
 }
@@ -187,7 +177,10 @@ bool Step::commit() {
   const size_t np = t.predicates.size();
   for (size_t i = 0; i < np; ++i) ok &= truth(got[i]);
   std::vector<VarState*> order;
-  for (auto& [v, e] : t.proposals) order.push_back(v.get());
+  for (size_t i = 0; i < t.proposals.size(); ++i) {
+    order.push_back(t.proposals[i].first.get());
+    if (BufferPtr& b = got[np + i]; b->imported()) b = copy_of(*b, order[i]->sig.bytes());  // state is ours to write
+  }
   {
     auto locks = lock_writers(order);
     std::unique_lock l(state_mutex());
@@ -195,11 +188,7 @@ bool Step::commit() {
       if (t.reads[i].first->version != t.versions[i])
         fail(Code::FailedPrecondition, {"step: conflict, variable \"", t.reads[i].first->name, "\" was committed by another thread"});
     for (size_t i = 0; i < t.proposals.size(); ++i)
-      if (auto& v = *t.proposals[i].first; ok || v.commit != Commit::Step) {
-        BufferPtr b = got[np + i];
-        if (b->imported()) b = make_buffer(v.sig.bytes()), std::memcpy(b->data(), got[np + i]->data(), size_t(b->bytes()));
-        publish(v, b);
-      }
+      if (auto& v = *t.proposals[i].first; ok || v.commit != Commit::Step) publish(v, got[np + i]);
   }
   std::vector<Edge> dropped;
   std::vector<NodePtr> made;

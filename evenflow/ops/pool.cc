@@ -152,14 +152,23 @@ Tensors pool(Pooled kind, const Tensors& given) {
   check_parts(sigs, attrs);
   Tensors parts = given;
   Transaction* t = Transaction::current() ? Transaction::current()->root() : nullptr;
-  if (t && t->tracing() && t->micro_batches > 1) {
+  const bool accumulates = t && t->tracing() && t->micro_batches > 1;
+  if (t) t->pooled = true;
+  if (t && t != Transaction::current() && (accumulates || Communicator::current()))
+    fail(Code::FailedPrecondition, {"pool: it is called in a branch or loop body, which not every "
+                                    "rank and micro-batch may take"});
+  if (accumulates) {
     Tensors acc;
     std::vector<VarPtr> vars;
     for (auto& s : sigs) {
-      auto zero = make_buffer(s.bytes());
-      std::memset(zero->data(), 0, size_t(zero->bytes()));
-      vars.push_back(make_state(
-          s, zero, {.name = vars.empty() ? "pooled/n" : "pooled", .commit = Commit::Run}));
+      const size_t at = t->accumulators.size() +
+                        vars.size();  // a group goes on when its function is traced again
+      if (at < t->earlier.size() && t->earlier[at]->sig == s)
+        vars.push_back(t->earlier[at]);
+      else
+        vars.push_back(
+            make_state(s, zeros(s.shape).buffer(),
+                       {.name = vars.empty() ? "pooled/n" : "pooled", .commit = Commit::Run}));
       acc.push_back(placeholder(s, -1, vars.back()));
       acc.back().edge().node->scope = t->scope;
     }
