@@ -25,6 +25,21 @@ OP(read, NoAttrs) {
           .no_gradient = "an assignment cuts differentiation",
           .traits = {.alias = true, .cut = true, .optional = 1}};
 }
+// In a sub-graph there is no variable to differentiate by, only the value it had outside: so d/dw still sums over all reads of w.
+OP(assigned, NoAttrs) {
+  return {.summary = "What was written to a variable inside a branch or a loop body, as a later read of it gives it",
+          .doc = "A gradient goes to the variable, as that of any read of it; none passes to the value, since an assignment cuts differentiation.",
+          .inputs = {{"value", any_type, "[...]: what was written"}, {"variable", any_type, "like value: its value before"}},
+          .outputs = {{"y", "value"}},
+          .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
+            if (in[1] != in[0]) fail({"value is ", str(in[0]), ", expected ", str(in[1]), " (like variable)"});
+            return {in[0]};
+          },
+          .reference = [](const Tensors& in, const NoAttrs&) -> Tensors { return {in[0]}; },
+          .gradient = [](const Tensors&, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors { return {Tensor(), g[0]}; },
+          .traits = {.alias = true},
+          .cases = {{"vector", {{3}, {3}}, {}, {.no_gradient = true}}, {"matrix", {{2, 3}, {2, 3}}, {}, {.no_gradient = true}}, {"shape", {{3}, {2}}, {}, {.fails = "expected f32[2]"}}}};
+}
 
 const Origin*& Origin::current() {
   static thread_local const Origin* o = nullptr;

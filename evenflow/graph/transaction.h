@@ -51,6 +51,7 @@ class Transaction {
   uint32_t scope;
   std::vector<std::pair<VarPtr, Edge>> proposals, reads;
   std::vector<uint64_t> versions;                ///< of reads
+  std::vector<std::pair<VarPtr, Edge>> carried;  ///< in a loop body: parameters that stand for variables
   std::vector<Edge> predicates;
   std::vector<std::weak_ptr<Node>> made;         ///< what can be differentiated until the step commits
   bool shape_seen = false;
@@ -102,6 +103,8 @@ std::vector<std::weak_ptr<Node>>& pending();
 const OpDef& constant_op();
 const OpDef& argument_op();
 const OpDef& read_op();
+/// (value, variable) -> value, and a gradient goes to the variable: a read of what was written, inside a branch or loop body.
+const OpDef& assigned_op();
 /// A result of a compiled function; its inputs are what the function depends on, and no gradient passes. Not registered: its value is
 /// always there, so it is neither run nor saved.
 const OpDef& compiled_op();

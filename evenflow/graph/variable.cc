@@ -94,39 +94,67 @@ uint64_t Variable::version() const {
   std::shared_lock l(state_mutex());
   return state_->version;
 }
-Tensor Variable::read(Where w) const {
-  if (!state_) fail({"variable: it is empty, at ", str(w)});
-  Transaction* root = nullptr;
-  for (auto* t = Transaction::current(); t; root = t, t = t->outer)
-    if (Edge* p = t->proposal(state_)) {  // read your own write: the proposed value, cut
-      auto n = make_leaf_node(read_op(), state_->sig, w);
-      n->in = {*p}, n->var = state_, n->tracked = true, n->symbolic = p->node->symbolic;
-      if (!n->symbolic) {
-        Transaction::current()->made.push_back(n);
-        if (eager() == Eager::immediate) run_now(*n);
-        else pending().push_back(n);
-      }
-      return Tensor({n, 0});
-    }
+namespace {
+// The committed value; the same node for each read of a transaction.
+Tensor committed(const VarPtr& v, Where w) {
+  Transaction* root = Transaction::current() ? Transaction::current()->root() : nullptr;
   if (root)
-    for (auto& [v, e] : root->reads)
-      if (v == state_) return Tensor(e);
+    for (auto& [x, e] : root->reads)
+      if (x == v) return Tensor(e);
   Tensor t;
   if (root && root->kind == Transaction::kTrace) {  // belongs to the root trace, also when first read inside a branch
-    t = placeholder(state_->sig, -1, state_);
+    t = placeholder(v->sig, -1, v);
     t.edge().node->scope = root->scope, t.edge().node->where = w;
   } else {
-    auto n = make_leaf_node(read_op(), state_->sig, w);
-    n->var = state_, n->tracked = true;
+    auto n = make_leaf_node(read_op(), v->sig, w);
+    n->var = v, n->tracked = true;
     std::shared_lock l(state_mutex());
-    n->values = {state_->value};  // pins this version
-    if (state_->fixed_address) n->values = {copy_of(*state_->value, state_->sig.bytes())};
+    n->values = {v->value};  // pins this version
+    if (v->fixed_address) n->values = {copy_of(*v->value, v->sig.bytes())};
     n->ready.store(true, std::memory_order_release);
     t = Tensor({n, 0});
-    if (root) root->versions.push_back(state_->version);
+    if (root) root->versions.push_back(v->version);
   }
-  if (root) root->reads.push_back({state_, t.edge()});
+  if (root) root->reads.push_back({v, t.edge()});
   return t;
+}
+// What v is for code that runs in t: a proposal of t or around it, the parameter that carries it, or nothing.
+Tensor proposed(Transaction* t, const VarPtr& v, Where w) {
+  auto carried = [&]() -> Edge* {
+    for (auto& [x, e] : t->carried)
+      if (x == v) return &e;
+    return nullptr;
+  };
+  for (; t; t = t->outer) {
+    Edge* p = t->proposal(v);
+    if (!p) {
+      if (Edge* e = carried()) return Tensor(*e);
+      continue;
+    }
+    if (t->kind == Transaction::kBranch) {
+      Edge* e = carried();
+      Tensor before = e ? Tensor(*e) : proposed(t->outer, v, w);
+      if (!before) before = committed(v, w);
+      return call(assigned_op(), {In(Tensor(*p), w), In(before, w)})[0];
+    }
+    auto n = make_leaf_node(read_op(), v->sig, w);  // read your own write: the proposed value, cut
+    n->in = {*p}, n->var = v, n->tracked = true, n->symbolic = p->node->symbolic;
+    n->scope = t->scope;  // a branch captures it
+    if (!n->symbolic) {
+      t->made.push_back(n);
+      if (eager() == Eager::immediate) run_now(*n);
+      else pending().push_back(n);
+    }
+    return Tensor({n, 0});
+  }
+  return {};
+}
+}  // namespace
+
+Tensor Variable::read(Where w) const {
+  if (!state_) fail({"variable: it is empty, at ", str(w)});
+  Tensor t = proposed(Transaction::current(), state_, w);
+  return t ? t : committed(state_, w);
 }
 void Variable::assign(In in) const {
   if (!state_) fail({"assign: the variable is empty, at ", str(in.where)});

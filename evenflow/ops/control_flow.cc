@@ -45,7 +45,7 @@ Traced sub_trace(const Sigs& params, const std::vector<VarPtr>& carried, const B
   for (auto& s : params) p.push_back(placeholder(s, int(p.size())));
   for (auto& v : carried) {
     p.push_back(placeholder(v->sig, int(p.size())));
-    tx.propose(v, p.back());
+    tx.carried.push_back({v, p.back().edge()});
   }
   Tensors outs = f(slice(p, 0, params.size()));
   t.writes = tx.proposals;
@@ -56,7 +56,7 @@ Traced sub_trace(const Sigs& params, const std::vector<VarPtr>& carried, const B
   }
   for (auto& v : written ? *written : carried) {
     Edge* e = tx.proposal(v);
-    roots.push_back(e ? *e : Variable(v).read().edge());
+    roots.push_back(e && written ? *e : Variable(v).read().edge());  // from one iteration to the next it is a read
   }
   Extracted x = extract(roots, [&](const Node& n) { return n.scope != tx.scope || n.in.empty() || (!n.symbolic && !n.tracked); });
   auto sub = std::make_shared<SubGraph>();

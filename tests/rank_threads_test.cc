@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// Threads of one process as ranks: they merge at pool(), and equal micro-batches bit for bit.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <thread>
+
+#include "evenflow/core/communicator.h"
+#include "tests/pooled_net.h"
+
+namespace evenflow {
+namespace {
+using engine::bits, engine::drawn, engine::error_of, engine::fault, engine::truth;
+using engine::labels, engine::PooledNet;
+using testing::HasSubstr;
+
+class Ranks {
+ public:
+  explicit Ranks(int n) : parts_(size_t(n)) {}
+  /// Runs f(rank) on a thread for each rank. One that fails makes the others' gathers fail.
+  template <class F>
+  void run(F f) {
+    std::vector<std::thread> all;
+    for (size_t r = 0; r < parts_.size(); ++r)
+      all.emplace_back([&, r] {
+        Rank mine(*this, int(r));
+        Communicator::current() = &mine;
+        try {
+          f(int(r));
+        } catch (...) {
+          abort();
+          Communicator::current() = nullptr;
+          return;
+        }
+        Communicator::current() = nullptr;
+      });
+    for (auto& t : all) t.join();
+  }
+  void abort() {
+    std::lock_guard l(mutex_);
+    aborted_ = true;
+    moved_.notify_all();
+  }
+
+ private:
+  struct Rank : Communicator {
+    Ranks& group;
+    int me;
+    Rank(Ranks& g, int r) : group(g), me(r) {}
+    int rank() const override { return me; }
+    int size() const override { return int(group.parts_.size()); }
+    void all_gather(const void* in, void* out, int64_t bytes) override {
+      group.parts_[size_t(me)] = in;
+      group.meet();
+      for (size_t r = 0; r < group.parts_.size(); ++r)
+        std::memcpy(static_cast<char*>(out) + int64_t(r) * bytes, group.parts_[r], size_t(bytes));
+      group.meet();
+    }
+  };
+  void meet() {
+    std::unique_lock l(mutex_);
+    const int round = round_;
+    if (++here_ == int(parts_.size())) {
+      here_ = 0, ++round_;
+      moved_.notify_all();
+    } else {
+      moved_.wait(l, [&] { return round_ != round || aborted_; });
+    }
+    if (aborted_) fail(Code::FailedPrecondition, {"another rank has failed"});
+  }
+  std::mutex mutex_;
+  std::condition_variable moved_;
+  std::vector<const void*> parts_;
+  int here_ = 0, round_ = 0;
+  bool aborted_ = false;
+};
+
+TEST(RankThreads, equal_micro_batches_bit_for_bit) {
+  for (int n : {2, 3}) {
+    PooledNet micro;
+    std::vector<PooledNet> nets(static_cast<size_t>(n));
+    auto batch = [](int step, int rank) {
+      const int64_t rows = rank == 1 ? 3 : 6;
+      return std::pair{drawn({rows, 4}, uint64_t(10 * step + rank)), labels(rows)};
+    };
+    Ranks group(n);
+    group.run([&](int r) {
+      auto f = nets[size_t(r)].compiled();
+      for (int i = 0; i < 4; ++i) {
+        const auto [x, y] = batch(i, r);
+        f(x, y);
+      }
+    });
+    auto f = micro.compiled({.micro_batches = n});
+    for (int i = 0; i < 4; ++i)
+      for (int r = 0; r < n; ++r) {
+        const auto [x, y] = batch(i, r);
+        f(x, y);
+      }
+    for (auto& net : nets) EXPECT_EQ(net.bits(), micro.bits()) << n;
+    EXPECT_NE(micro.bits(), PooledNet().bits());
+  }
+}
+
+TEST(RankThreads, steps_equal_compiled_functions) {
+  PooledNet a[2], b[2];
+  Ranks group(2);
+  group.run([&](int r) {
+    auto f = a[r].compiled();
+    for (uint64_t i = 0; i < 3; ++i) {
+      const Tensor x = drawn({4 + r, 4}, 10 * i + uint64_t(r));
+      f(x, labels(4 + r));
+      Step s;
+      b[r].train(x, labels(4 + r));
+      EXPECT_TRUE(s.commit());
+    }
+  });
+  EXPECT_EQ(a[0].bits(), a[1].bits());
+  for (auto& net : b) EXPECT_EQ(net.bits(), a[0].bits());
+}
+
+TEST(RankThreads, an_inf_on_one_rank_skips_the_step_on_all) {
+  PooledNet nets[2];
+  const auto before = nets[0].bits();
+  bool committed[2] = {true, true};
+  Ranks group(2);
+  group.run([&](int r) {
+    auto f = nets[r].compiled();
+    Tensor x = drawn({6, 4}, uint64_t(r));
+    if (r) x = x * std::numeric_limits<float>::infinity();
+    f(x, labels(6));
+    committed[r] = Function::committed();
+  });
+  for (int r : {0, 1}) {
+    EXPECT_FALSE(committed[r]);
+    EXPECT_EQ(nets[r].bits(), before);
+  }
+}
+
+TEST(RankThreads, one_that_fails_leaves_the_state_of_all) {
+  PooledNet nets[2];
+  const auto before = nets[0].bits();
+  std::string said[2];
+  Ranks group(2);
+  group.run([&](int r) {
+    auto f = compile([net = nets[r]](const Tensor& x, const Tensor& y, const Tensor& bad) {
+      return net.train(fault(x, bad), y);
+    });
+    said[r] = error_of([&] { f(drawn({6, 4}, uint64_t(r)), labels(6), truth(r == 1)); });
+    if (r) group.abort();
+  });
+  EXPECT_THAT(said[0], HasSubstr("another rank has failed"));
+  EXPECT_THAT(said[1], HasSubstr("bad holds"));
+  for (auto& net : nets) EXPECT_EQ(net.bits(), before);
+}
+
+TEST(RankThreads, a_function_traced_alone_is_traced_again_in_a_group) {
+  std::vector<decltype(PooledNet().compiled())> functions;
+  PooledNet nets[2];
+  for (auto& net : nets) functions.push_back(net.compiled());
+  const Tensor x = drawn({6, 4}, 1);
+  for (auto& f : functions) f(x, labels(6));
+  const auto alone = nets[0].bits();
+  EXPECT_EQ(nets[1].bits(), alone);
+  Ranks group(2);
+  group.run([&](int r) { functions[size_t(r)](drawn({6, 4}, uint64_t(r + 5)), labels(6)); });
+  EXPECT_EQ(nets[0].bits(), nets[1].bits()) << "merged";
+  EXPECT_NE(nets[0].bits(), alone);
+  EXPECT_THAT(functions[0].function().log().back(), HasSubstr("group of ranks has changed"));
+  functions[0](x, labels(6));
+  EXPECT_EQ(functions[0].function().traces(), 2) << "the first trace holds again";
+}
+
+}  // namespace
+}  // namespace evenflow
