@@ -468,7 +468,10 @@ Program trace(const Sigs& args, const Function::Body& body) {
   Tensors outs = body(p);
   if (!tx.proposals.empty()) fail({"trace: the function writes variable \"", tx.proposals[0].first->name, "\", expected a pure function"});
   std::vector<Edge> edges;
-  for (auto& o : outs) edges.push_back(o.edge());
+  for (auto& o : outs) {
+    if (!o) fail({"trace: the function returned an empty tensor"});
+    edges.push_back(o.edge());
+  }
   Program r = program(edges, outs.size(), 0, {}, tx, true);
   r.shape_seen = tx.shape_seen;
   return r;

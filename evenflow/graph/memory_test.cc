@@ -91,10 +91,10 @@ TEST(Memory, results_never_lie_in_the_arena) {
     for (int i = 0; i < 10; ++i) y = matmul(y, x) * 0.1f;
     return Tensors{y, y + 1};
   });
-  const Tensor x = drawn({64, 64}, 1);
+  const Tensor x = drawn({16, 16}, 1);
   const Tensors a = f(x);
   const auto stats = f.function().stats();
-  EXPECT_LE(stats.arena_bytes, 3u * 64 * 64 * 4);
+  EXPECT_LE(stats.arena_bytes, 3u * 16 * 16 * 4);
   const std::string was = bits(a[0]) + bits(a[1]);
   f(x * 3);
   EXPECT_EQ(bits(a[0]) + bits(a[1]), was);
@@ -266,9 +266,9 @@ TEST(Memory, a_million_unasked_sums_neither_overflow_nor_grow) {
 
 TEST(Memory, history_of_a_step_is_gone_when_it_has_ended) {
   clear_plan_cache();
-  Variable w(drawn({32, 32}, 1));
+  Variable w(drawn({8, 64}, 1));
   auto body = [&] {
-    Tensor x = drawn({64, 32}, 2), loss = reduce_mean(square(matmul(x, w)));
+    Tensor x = drawn({4, 8}, 2), loss = reduce_mean(square(matmul(x, w)));
     w.assign_sub(0.01f * gradient(loss, w));
     return loss;
   };
@@ -282,16 +282,16 @@ TEST(Memory, history_of_a_step_is_gone_when_it_has_ended) {
   const int64_t before = live();
   Tensors kept;
   for (int i = 0; i < 50; ++i) kept.push_back(step());
-  EXPECT_LE(live() - before, 50 * 64 + 4 * 32 * 32 * 4) << "a scalar each; no batch, no old weight";
+  EXPECT_LE(live() - before, 50 * 64 + 4 * 8 * 64 * 4) << "a scalar each; no batch, no old weight";
   kept.clear();
   for (int i = 0; i < 50; ++i) body();
-  EXPECT_LE(live(), before + 6 * 32 * 32 * 4);
+  EXPECT_LE(live(), before + 6 * 8 * 64 * 4);
   {  // a step that is dropped leaves nothing either
     Step s;
     Tensor l = body();
     l.item();
   }
-  EXPECT_LE(live(), before + 6 * 32 * 32 * 4);
+  EXPECT_LE(live(), before + 6 * 8 * 64 * 4);
 }
 
 TEST(Memory, nothing_owns_itself) {

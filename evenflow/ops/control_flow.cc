@@ -289,7 +289,9 @@ OP(while_grad, WhileAttrs) {  // runs the loop again keeping its states: memory 
             for (int64_t i = 0; i < w.body_captures; ++i) r.push_back(grad_sig(in[size_t(w.carried + w.go_on_captures + i)]));
             return r;
           },
-          .no_gradient = "second order through while_loop: use scan",
+          .gradient = [](const Tensors&, const Tensors&, const Tensors&, const WhileAttrs&) -> Tensors {
+            fail(Code::Unimplemented, {"while_loop: there is no second order through it; use scan"});
+          },
           .traits = {.variadic = true}};
 }
 KERNEL(while_grad, WhileAttrs, rerun) {
@@ -435,26 +437,25 @@ OP(scan, ScanAttrs) {
           // The adjoint is a scan the other way, over the states kept by a second forward scan: so it can be differentiated again.
           .gradient = [](const Tensors& in, const Tensors& out, const Tensors& grad, const ScanAttrs& a) -> Tensors {
             const size_t n = size_t(a.carried), e = size_t(a.elements), c = in.size() - n - e, outs = out.size() - (a.keep_states ? 2 * n : n);
-            if (a.keep_states)
-              for (size_t i = n + outs; i < grad.size(); ++i)
-                if (grad[i]) fail(Code::Unimplemented, {"scan: gradient through kept states"});
             ScanAttrs f = a;
             f.keep_states = true;
-            Tensors again = call(scan_op(), to_inputs(in), f), states = slice(again, n + outs, n);
-            Tensors seeds = seeds_of(slice(out, 0, n + outs), slice(grad, 0, n + outs));
-            // carried: d state, d captures. elements: states, xs, d outputs. captures: captures.
+            const size_t kept = a.keep_states ? n : 0;
+            Tensors again = kept ? out : call(scan_op(), to_inputs(in), f), states = slice(again, n + outs, n);
+            Tensors seeds = seeds_of(out, grad);
+            // carried: d state, d captures. elements: states, xs, d outputs, d kept states. captures: captures.
             Tensors carried = slice(seeds, 0, n), captures = slice(in, n + e, c);
             for (auto& t : captures) carried.push_back(seeds_of({t}, {Tensor()})[0]);
-            Tensors scanned = concat_lists({states, slice(in, n, e), slice(seeds, n, outs)});
+            Tensors scanned = concat_lists({states, slice(in, n, e), slice(seeds, n, outs + kept)});
             Sigs params = sigs_of(carried);
             for (auto& t : scanned) params.push_back(element(t.sig()));
             for (auto& t : captures) params.push_back(t.sig());
             const OpDef& add = find_op("add");
             Traced b = sub_trace(params, {}, [&](const Tensors& p) {
               const size_t at = n + c;
-              Tensors leaves = concat_lists({slice(p, at, n), slice(p, at + n, e), slice(p, at + n + e + outs, c)});
+              Tensors leaves = concat_lists({slice(p, at, n), slice(p, at + n, e), slice(p, at + n + e + outs + kept, c)});
               Tensors d = gradients_of_leaves(*a.body, leaves, concat_lists({slice(p, 0, n), slice(p, at + n + e, outs)}));
               Tensors r = slice(d, 0, n);
+              for (size_t i = 0; i < kept; ++i) r[i] = call(add, {r[i], p[at + n + e + outs + i]})[0];
               for (size_t i = 0; i < c; ++i) r.push_back(call(add, {p[n + i], d[n + e + i]})[0]);
               for (size_t i = 0; i < e; ++i) r.push_back(d[n + i]);
               return r;
