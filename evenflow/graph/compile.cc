@@ -356,6 +356,7 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
         auto& v = *p.targets[i];
         auto& spare = r->spare[first + i];
         const bool ours = v.value.use_count() == 2 && !v.value->imported();  // the variable's and this run's own: write over it
+        std::atomic_thread_fence(std::memory_order_acquire);  // what others read of it came before they let go
         if (ours || v.fixed_address) plan.place(*r, first + i, v.value);
         else {
           if (!spare || spare.use_count() != 1) spare = make_buffer(v.sig.bytes());

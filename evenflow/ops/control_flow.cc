@@ -363,12 +363,18 @@ static Traced trace_body(const Sigs& params, std::vector<VarPtr>& carried, const
 Tensors while_loop(const std::function<Tensor(const Tensors&)>& go_on, const std::function<Tensors(const Tensors&)>& body, const Tensors& init, int64_t maximum_iterations) {
   if (init.empty()) fail({"while_loop: init is empty, expected at least one tensor"});
   if (!tracing()) {
+    const Sigs carried = sigs_of(init);
     Tensors x = init;
-    for (int64_t t = 0; go_on(x).item() != 0; ++t) {
+    for (int64_t t = 0;; ++t) {
+      const Tensor more = go_on(x);
+      if (!more || more.sig() != Sig{DType::boolean, {}}) fail({"while_loop: go_on does not return bool[]"});
+      if (!truth(more.buffer())) return x;
       if (maximum_iterations && t >= maximum_iterations) fail(Code::ResourceExhausted, {"while_loop: maximum_iterations ", maximum_iterations, " reached"});
       x = body(x);
+      if (x.size() != carried.size()) fail({"while_loop: body returns ", x.size(), " values, expected ", carried.size()});
+      for (size_t i = 0; i < x.size(); ++i)
+        if (x[i].sig() != carried[i]) fail({"while_loop: body returns ", str(x[i].sig()), " for carried value ", i, ", expected ", str(carried[i])});
     }
-    return x;
   }
   std::vector<VarPtr> carried;
   Traced b = trace_body(sigs_of(init), carried, body);

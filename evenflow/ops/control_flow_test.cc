@@ -327,6 +327,27 @@ TEST(While, bounds) {
   EXPECT_THAT(error_of([] { while_loop({}, {}, {}); }), HasSubstr("init is empty"));
 }
 
+TEST(While, refuses_at_once_what_it_refuses_when_traced) {
+  auto less = [](const Tensors& s) { return s[0] < 10; };
+  auto both_say = [](auto go_on, auto body, const std::string& text) {
+    auto f = [=](const Tensor& x) { return while_loop(go_on, body, {x})[0]; };
+    EXPECT_THAT(error_of([&] { f(zeros({})); }), HasSubstr(text));
+    EXPECT_THAT(error_of([&] { compile(f)(zeros({})); }), HasSubstr(text));
+  };
+  both_say(
+      less,
+      [](const Tensors& s) {
+        return Tensors{stack({s[0], s[0]})};
+      },
+      "f32[2] for carried value 0, expected f32[]");
+  both_say(
+      less, [](const Tensors&) { return Tensors{}; }, "body returns");
+  both_say(
+      less, [](const Tensors&) { return Tensors{Tensor()}; }, "empty tensor");
+  both_say([](const Tensors& s) { return s[0]; }, [](const Tensors& s) { return s; },
+           "go_on does not return bool[]");
+}
+
 // ---- scan
 // ----------------------------------------------------------------------------------------- h' =
 // tanh(w h + x): a recurrent cell, by scan and unrolled.
