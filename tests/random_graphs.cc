@@ -137,7 +137,7 @@ struct Body {
   }
 };
 
-enum Mode { kImmediate, kRecorded, kCompiled, kReferences, kModes };
+enum Mode { kImmediate, kRecorded, kPlain, kCompiled, kOptimised, kReferences, kModes };
 
 }  // namespace
 
@@ -164,12 +164,15 @@ std::string differences(uint32_t seed) {
     const Commit classes[] = {Commit::Step, Commit::Step, Commit::Always, Commit::Run};
     for (size_t i = 0; i < 4; ++i)
       body.v.emplace_back(start[i], VariableOptions{.commit = classes[i]});
-    auto f = compile(body, {.use_reference = mode == kReferences});
+    const Passes passes = mode == kPlain      ? Passes::none
+                          : mode == kCompiled ? Passes::exact
+                                              : Passes::all;
+    auto f = compile(body, {.use_reference = mode == kReferences, .passes = passes});
     eager() = mode == kImmediate ? Eager::immediate : Eager::by_scope;
     Tensors keep;
     for (auto& x : xs) {
       Tensors outs;
-      if (mode >= kCompiled) {
+      if (mode >= kPlain) {
         outs = f(x);
         seen[mode].committed.push_back(Function::committed());
       } else {
@@ -190,22 +193,28 @@ std::string differences(uint32_t seed) {
     }
     for (auto& t : keep) seen[mode].add(t);  // what is held never changes
     eager() = Eager::by_scope;
-    if (mode >= kCompiled && f.function().traces() != 1)
+    if (mode >= kPlain && f.function().traces() != 1)
       wrong += "traced again: " + f.function().log().back() + "; ";
   }
-  if (seen[kImmediate].bits != seen[kRecorded].bits) wrong += "recorded differs; ";
-  if (seen[kImmediate].bits != seen[kCompiled].bits) wrong += "compiled differs; ";
-  for (int m = 1; m < kReferences; ++m)
-    if (seen[m].committed != seen[0].committed) wrong += "commits differ; ";
-  // By the references within rounding, unless a kink or a predicate fell on the other side of it.
-  const auto &a = seen[kCompiled].values, &b = seen[kReferences].values;
-  if (seen[kCompiled].committed != seen[kReferences].committed) return wrong;
-  for (size_t i = 0; i < a.size(); ++i)
-    if (std::abs(a[i] - b[i]) > 2e-3f * std::max(1.f, std::abs(a[i])) &&
-        !(std::isnan(a[i]) && std::isnan(b[i]))) {
-      wrong += concat({"value ", i, " is ", a[i], ", by the references ", b[i], "; "});
-      break;
-    }
+  for (auto [mode, name] :
+       {std::pair{kRecorded, "recorded"}, {kPlain, "planned"}, {kCompiled, "compiled"}}) {
+    if (seen[mode].bits != seen[kImmediate].bits) wrong += concat({name, " differs; "});
+    if (seen[mode].committed != seen[kImmediate].committed)
+      wrong += concat({name, " commits otherwise; "});
+  }
+  // With passes that may round otherwise, and by the references: within rounding, unless a
+  // predicate fell on the other side of it.
+  for (auto [mode, name] :
+       {std::pair{kOptimised, "optimised"}, {kReferences, "by the references"}}) {
+    const auto &a = seen[kCompiled].values, &b = seen[mode].values;
+    if (seen[kCompiled].committed != seen[mode].committed) continue;
+    for (size_t i = 0; i < a.size(); ++i)
+      if (std::abs(a[i] - b[i]) > 2e-3f * std::max(1.f, std::abs(a[i])) &&
+          !(std::isnan(a[i]) && std::isnan(b[i]))) {
+        wrong += concat({"value ", i, " is ", a[i], ", ", name, " ", b[i], "; "});
+        break;
+      }
+  }
   return wrong;
 }
 
