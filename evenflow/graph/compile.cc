@@ -132,7 +132,7 @@ void Function::Impl::plan(Program& p, Passes passes, const std::string& title) c
   p.before = nullptr;
   if (p.targets.empty() && !options.use_reference) {
     std::vector<char> steady;
-    for (auto& l : p.leaves) steady.push_back(bool(l.var));
+    for (auto& l : p.leaves) steady.push_back(l.var && !l.var->fixed_address);  // whose memory others may write without a commit
     if (Hoisted h = hoist(optimised, steady); h.any()) {
       p.before = std::make_shared<Program::Before>();
       p.before->plan = std::make_shared<Plan>(h.before, std::vector<Role>(h.before.results.size()));
@@ -448,7 +448,7 @@ bool Function::Impl::apply_group() {
     }
     ~End() {
       std::unique_lock l(state_mutex());
-      for (size_t i = 0; i < zero.size(); ++i) f.group->accumulators[i]->value = zero[i];
+      for (size_t i = 0; i < zero.size(); ++i) publish(*f.group->accumulators[i], zero[i]);
       f.micro_done = 0;
     }
   };
