@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench.h"
 
+#include <spawn.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/format/file.h"
 #include "evenflow/format/json.h"
@@ -25,6 +29,7 @@ double since(Clock::time_point t) {
 
 std::vector<Timing> alternate(const std::vector<std::function<void()>>& works, double seconds,
                               int64_t min_runs) {
+  Interruptible between_runs;
   for (auto& w : works) w(), w();
   std::vector<std::vector<double>> ms(works.size());
   const auto start = Clock::now();
@@ -33,6 +38,7 @@ std::vector<Timing> alternate(const std::vector<std::function<void()>>& works, d
       const auto t = Clock::now();
       works[i]();
       ms[i].push_back(since(t) * 1e3);
+      Interruptible::check();
     }
   std::vector<Timing> r;
   for (auto& v : ms) {
@@ -54,7 +60,7 @@ nlohmann::json to_json(const Timing& t) {
 
 namespace {
 void print(const nlohmann::json& j, bool json) {
-  if (json) return void(std::printf("%s\n", format::json_text(j).c_str()));
+  if (json) return print_json(j);
   for (auto& [k, v] : j.items()) std::printf("%-16s %s\n", k.c_str(), v.dump().c_str());
 }
 Tensor normal_data(const Shape& s, uint64_t seed) {
@@ -62,7 +68,7 @@ Tensor normal_data(const Shape& s, uint64_t seed) {
 }
 
 // ---- nets
-// -----------------------------------------------------------------------------------------------------------------------
+
 SymbolicTensor conv_bn(const SymbolicTensor& x, int64_t filters, int64_t size, int64_t stride) {
   auto y = Conv2D({.filters = filters,
                    .kernel_size = size,
@@ -97,8 +103,9 @@ Model mlp() {
 Model net(const std::string& name) { return name == "mlp" ? mlp() : resnet20(); }
 
 struct Options {
-  std::string shape = "32,56,56,64", dtype = "f32", pass = "both", layout = "nhwc",
-              model = "resnet20", weights, save_weights;
+  std::vector<int64_t> shape = {32, 56, 56, 64};
+  std::string dtype = "f32", pass = "both", layout = "nhwc", model = "resnet20", weights,
+              save_weights;
   bool relu = false, add = false, json = false;
   int64_t batch = 0;
   double seconds = 3;
@@ -122,21 +129,8 @@ void save_weights(const Model& m, const std::string& path) {
   }
   format::write_file_atomically(path, format::npz_bytes(arrays));
 }
-std::vector<int64_t> extents(const std::string& text) {
-  std::vector<int64_t> d;
-  for (size_t at = 0; at <= text.size();) {
-    const size_t end = std::min(text.find(',', at), text.size());
-    d.push_back(std::atoll(text.substr(at, end - at).c_str()));
-    if (d.back() < 1)
-      fail({"bench: --shape is ", text, ", expected positive extents, such as 32,56,56,64"});
-    at = end + 1;
-  }
-  return d;
-}
-
 void bench_bn(const Options& o) {
-  std::vector<int64_t> d = extents(o.shape);
-  if (d.size() < 2) fail({"bench: --shape is ", o.shape, ", expected at least two extents"});
+  std::vector<int64_t> d = o.shape;
   const DType type = parse_dtype(o.dtype);
   int64_t axis = -1;
   if (o.layout == "nchw") std::rotate(d.begin() + 1, d.end() - 1, d.end()), axis = 1;
@@ -224,14 +218,16 @@ void bench_train(const Options& o) {
   std::vector<int64_t> labels;
   for (int64_t i = 0; i < batch; ++i) labels.push_back(i % 10);
   Tensor y = tensor(labels, {batch});
-  std::vector<double> losses;
-  auto step = [&] { losses.push_back(m.train_on_batch(x, y).at("loss")); };
+  auto losses = nlohmann::json::array();  // the first ten
+  auto step = [&] {
+    const double loss = m.train_on_batch(x, y).at("loss");
+    if (losses.size() < 10) losses.push_back(json_number(loss));
+  };
   auto t = alternate({step}, o.seconds, 10);
   nlohmann::json j = to_json(t[0]);
   j["bench"] = "train", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype,
   j["threads"] = thread_count();
-  j["losses"] = std::vector<double>(losses.begin(),
-                                    losses.begin() + long(std::min<size_t>(losses.size(), 10)));
+  j["losses"] = losses;
   print(j, o.json);
 }
 void bench_infer(const Options& o) {
@@ -264,29 +260,46 @@ void bench_eager(const Options& o) {
   j["million_adds_grew_bytes"] = int64_t(Buffer::counters().live) - live;
   print(j, o.json);
 }
+// A folder that goes with what is in it.
+struct TemporaryFolder {
+  std::string path = (std::filesystem::temp_directory_path() / "evenflow-XXXXXX").string();
+  TemporaryFolder() {
+    if (!mkdtemp(path.data()))
+      fail(Code::ResourceExhausted, {"bench: no temporary folder can be made: ", path});
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
+// Runs this program with these arguments.
+void run_self(std::vector<std::string> words) {
+  std::vector<char*> args;
+  for (auto& w : words) args.push_back(w.data());
+  args.push_back(nullptr);
+  pid_t pid = 0;
+  int status = 0;
+  if (posix_spawn(&pid, "/proc/self/exe", nullptr, nullptr, args.data(), environ) != 0 ||
+      waitpid(pid, &status, 0) != pid || status != 0) {
+    Interruptible::check();  // it reached the child too
+    fail(Code::Internal, {"bench: `", words[0], " ", words[1], "` failed"});
+  }
+}
 // From the start of a process to the first prediction of a small model.
 void bench_startup(const Options& o) {
-  char dir[] = "/tmp/evenflow-XXXXXX";
-  if (!mkdtemp(dir)) fail(Code::ResourceExhausted, {"bench: no temporary folder can be made"});
-  const std::string base = dir;
+  const TemporaryFolder folder;
+  const std::string model = folder.path + "/m.keras", in = folder.path + "/x.npy";
   set_random_seed(1);
   Sequential m({to_layer(Input({8, 8, 1})), Conv2D({.filters = 8, .kernel_size = 3}),
                 BatchNormalization(), ReLU(), Flatten(), Dense({.units = 10})});
-  m.save(base + "/m.keras");
+  m.save(model);
   Tensor x = normal_data({1, 8, 8, 1}, 3);
-  format::write_file_atomically(base + "/x.npy", format::npy_bytes({x.sig(), x.buffer()}));
-  char self[4096];
-  const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (n < 0) fail(Code::NotFound, {"bench: this program's own file is not to be found"});
-  const std::string command = "'" + std::string(self, size_t(n)) + "' predict " + base +
-                              "/m.keras --input " + base + "/x.npy --output " + base + "/y.npy";
-  auto t = alternate({[&] {
-                       if (std::system(command.c_str()))
-                         fail(Code::Internal, {"bench: predict failed"});
-                     }},
-                     o.seconds);
-  for (const char* f : {"/m.keras", "/x.npy", "/y.npy"}) std::remove((base + f).c_str());
-  rmdir(dir);
+  format::write_npy(in, {x.sig(), x.buffer()});
+  auto t = alternate(
+      {[&] {
+        run_self({"evenflow", "predict", model, "--input", in, "--output", folder.path + "/y.npy"});
+      }},
+      o.seconds);
   nlohmann::json j = to_json(t[0]);
   j["bench"] = "startup";
   print(j, o.json);
@@ -300,12 +313,20 @@ void add_bench(CLI::App& app) {
   auto add = [&](const char* name, const char* text, void (*run)(const Options&)) {
     auto* s = c->add_subcommand(name, text);
     s->add_flag("--json", o->json, "one JSON object on standard output");
-    s->add_option("--seconds", o->seconds, "how long to measure")->check(CLI::PositiveNumber);
+    s->add_option("--seconds", o->seconds, "how long to measure")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str()
+        ->type_name("S");
     s->callback([o, run] { run(*o); });
     return s;
   };
   auto* bn = add("bn", "batch normalisation", bench_bn);
-  bn->add_option("--shape", o->shape, "extents, channels last: 32,56,56,64");
+  bn->add_option("--shape", o->shape, "extents, channels last")
+      ->delimiter(',')
+      ->expected(2, 8)
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 40))
+      ->default_str("32,56,56,64")
+      ->type_name("N,N,...");
   bn->add_option("--dtype", o->dtype, "f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
   bn->add_option("--pass", o->pass, "forward, backward, both or inference")

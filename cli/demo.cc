@@ -67,7 +67,7 @@ void save_and_check(const Model& model, const Tensor& x, const Tensor& expected,
 Sweep sweep_of(const std::string& size) {
   if (size == "none") return {};
   if (size == "small") return {{0.003, 0.1, 1}, {0.1, 1, 10}, 1, {}, {}};
-  return {{0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1}, {0.03, 0.1, 0.3, 1, 3, 10}, 3, {}, {}};
+  return {{0.003, 0.01, 0.03, 0.1, 0.3, 1}, {0.1, 0.3, 1, 3, 10}, 3, {}, {}};
 }
 
 void print_digits(const DemoResults& r) {

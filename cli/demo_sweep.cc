@@ -33,10 +33,10 @@ Sequential digits_net(bool batch_norm, uint64_t seed, double scale) {
                    .use_bias = !batch_norm,
                    .kernel_initializer = kernel()});
   };
-  hidden(conv(16), "conv_1", "1");
-  hidden(conv(16), "conv_2", "2");
+  hidden(conv(32), "conv_1", "1");
+  hidden(conv(32), "conv_2", "2");
   add(MaxPooling2D(), "pool_1");
-  hidden(conv(32), "conv_3", "3");
+  hidden(conv(64), "conv_3", "3");
   add(MaxPooling2D(), "pool_2");
   add(Flatten(), "flatten");
   hidden(Dense({.units = 64, .use_bias = !batch_norm, .kernel_initializer = kernel()}), "dense",

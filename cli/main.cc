@@ -22,6 +22,16 @@ int flushed(int status) {
   return status ? status : 1;
 }
 
+// A usage error, in the words of the parser but for a command that there is not.
+std::string usage_error(const CLI::App* app, const CLI::Error& e) {
+  std::string what = e.what(), command = "evenflow";
+  if (const auto words = app->remaining(); !words.empty() && app->get_subcommands().empty())
+    what = "there is no command \"" + words[0] + "\"";
+  for (auto subs = app->get_subcommands(); !subs.empty(); subs = subs[0]->get_subcommands())
+    command += " " + subs[0]->get_name();
+  return "evenflow: " + what + "\n`" + command + " --help` says what there is.\n";
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Trains, runs and looks at batch-normalised networks");
   app.name("evenflow");
@@ -29,6 +39,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "evenflow " EVENFLOW_VERSION);
   app.footer(
       "`evenflow COMMAND --help` says what a command takes. `evenflow demo` is a good start.");
+  app.failure_message(usage_error);
   std::string device;
   app.add_option("--device", device, "what to run on: cpu")->type_name("NAME");
   app.parse_complete_callback([&device] { check_device(device); });
