@@ -249,13 +249,14 @@ TEST(Memory, a_million_unasked_sums_neither_overflow_nor_grow) {
     clear_plan_cache();
     const int64_t before = live();
     int64_t most = 0;
+    const int n = how == Eager::lazy ? 1000000 : 100000;  // the latter run at once
     {
       Tensor s = zeros({8}), x = ones({8});
-      for (int i = 0; i < 1000000; ++i) {
+      for (int i = 0; i < n; ++i) {
         s = s + x;
         if (i % 1000 == 0) most = std::max(most, live() - before);
       }
-      EXPECT_EQ(s.to_vector()[0], 1000000) << "exact in f32";
+      EXPECT_EQ(s.to_vector()[0], n) << "exact in f32";
     }
     eager() = outer;
     clear_plan_cache();

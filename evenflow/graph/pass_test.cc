@@ -7,8 +7,12 @@
 #include <algorithm>
 
 #include "evenflow/graph/program.h"
+#include "evenflow/ops/activations.h"
+#include "evenflow/ops/batch_norm.h"
 #include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/reduce.h"
+#include "tests/engine.h"
+#include "tests/random_graphs.h"
 
 namespace evenflow {
 namespace {
@@ -50,6 +54,16 @@ TEST(Pass, MergeTwins) {
   const auto count = [](const std::string& s) { return std::count(s.begin(), s.end(), '\n'); };
   EXPECT_EQ(count(str(g)), 3) << str(g);
   EXPECT_EQ(count(after(g, "merge_twins")), 2) << str(g);
+}
+TEST(Pass, AResidualMadeOfTheStatisticsIsNotFused) {
+  auto f = [](const Tensor& x) {
+    const BatchNormResult r = batch_norm(x, {}, {});
+    return relu(r.y + x * r.statistics.mean);
+  };
+  const Tensor x = engine::drawn({6, 3}, 1);
+  const auto want = compile(f, {.passes = Passes::none})(x).to_vector();
+  EXPECT_EQ(compile(f, {.passes = Passes::all})(x).to_vector(), want);
+  EXPECT_EQ(engine::differences(3949), "") << "the random graph that met it";
 }
 TEST(Pass, NamesAreDifferentAndOrdersKept) {
   const std::vector<NamedPass> all = all_passes();

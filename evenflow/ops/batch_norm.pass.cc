@@ -2,6 +2,7 @@
 // Batch norm takes in what stands behind it: a residual, a ReLU, and the ReLU's gradient.
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
 #include "evenflow/graph/pass.h"
 #include "evenflow/ops/batch_norm.h"
@@ -45,6 +46,19 @@ AttrPtr with(const BatchNormAttrs& a, bool residual, bool relu) {
   return std::make_shared<const BatchNormAttrs>(r);
 }
 
+bool depends(const Rewriter& r, int value, int call) {
+  std::vector<int> stack{value};
+  std::unordered_set<int> seen;
+  while (!stack.empty()) {
+    const int made = r.producer(stack.back());
+    stack.pop_back();
+    if (made == call) return true;
+    if (made < 0 || !seen.insert(made).second) continue;
+    for (int v : r.call(made).in) stack.push_back(v);
+  }
+  return false;
+}
+
 void fuse(Rewriter& r, int i) {
   const Graph::Call bn = r.call(i);  // a copy: the list grows
   const auto& a = attrs_of<BatchNormAttrs>(bn);
@@ -61,7 +75,8 @@ void fuse(Rewriter& r, int i) {
     if (!add.fit || r.readers(y).size() != 1) return;
     const Graph::Call& sum = r.call(add.one);
     residual = sum.in[0] == y ? sum.in[1] : sum.in[0];
-    if (r.sig(residual) != r.sig(y)) return;
+    // It may be made of the statistics, which come from the same call.
+    if (r.sig(residual) != r.sig(y) || depends(r, residual, i)) return;
     at = add.one, y = sum.out[0];
     relu = Readers(r, y, "relu", "relu_grad");
   }
