@@ -209,12 +209,12 @@ std::string demo_report(const DemoResults& r) {
       {percent(normed), "of the test digits right, with batch normalisation", kNormedColor},
       {percent(plain), "without batch normalisation", kPlainColor},
       {reached(r.normed, 0.96),
-       concat({"first at 96 % with batch normalisation; without: ", reached(r.plain, 0.96)}),
+       concat({"first at 96\u00a0% with batch normalisation; without: ", reached(r.plain, 0.96)}),
        kNormedColor}};
   if (!r.sweep.rates.empty())
     facts.push_back(
         {concat({Sweep::count(r.sweep.normed, 0.9), " / ", Sweep::count(r.sweep.plain, 0.9)}),
-         concat({"of ", r.sweep.plain.size(), " settings reach 90 %, with / without"})});
+         concat({"of ", r.sweep.plain.size(), " settings reach 90\u00a0%, with / without"})});
   facts.push_back({text("%.0f s", r.seconds), "for everything here, on " + r.device});
   page.facts(facts);
   curves(page, r);

@@ -77,9 +77,11 @@ void add_inspect(CLI::App& app) {
     const Model model = load_model(o->model);
     std::printf("%s", model.summary().c_str());
     print_batch_norms(model);
-    if (!o->graph.empty())
-      format::write_file_atomically(
-          o->graph, picture_html(inference_function(model).graph, model.name() + ": inference"));
+    if (o->graph.empty()) return;
+    const SavedFunction f = inference_function(model);
+    const std::string what = "inference, drawn for a batch of " +
+                             std::to_string(f.graph.values[size_t(f.graph.leaves[0])].shape[0]);
+    format::write_file_atomically(o->graph, pictures_html({{what, "", &f.graph}}, model.name()));
   });
 }
 
