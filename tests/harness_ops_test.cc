@@ -4,8 +4,10 @@
 // --gtest_filter='*/conv2d'
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 
+#include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "tests/op_checks.h"
 
@@ -184,6 +186,76 @@ OP(planted_rude, NoAttrs) {  // throws what is no Error, and takes no care of it
               },
           .cases = {{"vector", {{5}}}}};
 }
+namespace {
+// y = x, by a loop and a kernel that are handed in.
+Op<NoAttrs> planted_copy(void (*loop)(const Call&, const NoAttrs&)) {
+  return {.summary = "x, for the tests of the tests",
+          .inputs = {{"x", f32_only, "[...]"}},
+          .outputs = {{"y", "like x"}},
+          .shape = same_as_first,
+          .loop = loop,
+          .no_gradient = "a test of the tests",
+          .cases = {{"vector", {{5}}}}};
+}
+void copy_loop(const Call& c, const NoAttrs&) {
+  std::copy_n(c.in[0].as<float>(), c.out[0].count(), c.out[0].as<float>());
+}
+}  // namespace
+OP(planted_outside, NoAttrs) { return planted_copy(copy_loop); }
+KERNEL(planted_outside, NoAttrs, one_too_many) {
+  return {.run = [](const Call& c, const NoAttrs& a) {
+    copy_loop(c, a);
+#if !defined(__SANITIZE_ADDRESS__)  // it would not wait for the check
+    c.out[0].as<float>()[c.out[0].count()] = 0;
+#endif
+  }};
+}
+OP(planted_peek, NoAttrs) { return planted_copy(copy_loop); }
+KERNEL(planted_peek, NoAttrs, adds_its_neighbour) {
+  return {.run = [](const Call& c, const NoAttrs& a) {
+    copy_loop(c, a);
+#if !defined(__SANITIZE_ADDRESS__)
+    c.out[0].as<float>()[0] += 0 * c.in[0].as<float>()[c.out[0].count()];
+#endif
+  }};
+}
+OP(planted_odd_size, NoAttrs) { return planted_copy(copy_loop); }
+KERNEL(planted_odd_size, NoAttrs, but_for_37) {
+  return {.run = [](const Call& c, const NoAttrs& a) {
+    copy_loop(c, a);
+    if (c.out[0].count() == 37) c.out[0].as<float>()[36] *= 1.001f;
+  }};
+}
+OP(planted_threads, NoAttrs) {
+  return planted_copy([](const Call& c, const NoAttrs&) {
+    parallel_for(c.out[0].count(), 1024, [&](int64_t begin, int64_t end) {
+      static thread_local int mine = 0;  // what a thread did before decides
+      ++mine;
+      for (int64_t i = begin; i < end; ++i)
+        c.out[0].as<float>()[i] = c.in[0].as<float>()[i] + float(mine);
+    });
+  });
+}
+OP(planted_careless, NoAttrs) {  // takes any b and uses its first elements
+  return {
+      .summary = "a + b, for the tests of the tests",
+      .inputs = {{"a", floating, "[n]"}, {"b", floating, "[n]"}},
+      .outputs = {{"y", "[n]"}},
+      .shape = same_as_first,
+      .loop =
+          [](const Call& c, const NoAttrs&) {
+            visit(c.out[0].dtype(), [&](auto zero) {
+              using T = decltype(zero);
+              for (int64_t i = 0; i < c.out[0].count(); ++i)
+                c.out[0].as<T>()[i] = static_cast<T>(compute_t<T>(c.in[0].as<T>()[i]) +
+                                                     compute_t<T>(c.in[1].as<T>()[i]));
+            });
+          },
+      .gradient = [](const Tensors&, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors {
+        return {g[0], g[0]};
+      },
+      .cases = {{"vector", {{5}, {5}}}}};
+}
 
 namespace {
 std::string all_of(const Complaints& c) {
@@ -221,6 +293,34 @@ TEST(Planted, a_wrong_kernel_is_found) {
   const Complaints b = checks::kernels(
       checks::first(planted_wrong_gradient_op(), planted_wrong_gradient_op().cases[0]));
   EXPECT_TRUE(says(b, "depends on what was in its memory")) << all_of(b);
+}
+#if !defined(__SANITIZE_ADDRESS__)
+TEST(Planted, writing_and_reading_outside_is_found) {
+  const Complaints a =
+      checks::kernels(checks::first(planted_outside_op(), planted_outside_op().cases[0]));
+  EXPECT_TRUE(says(a, "kernel one_too_many: memory around output 0 was written")) << all_of(a);
+  const Complaints b =
+      checks::kernels(checks::first(planted_peek_op(), planted_peek_op().cases[0]));
+  EXPECT_TRUE(says(b, "in the scratch, or around")) << all_of(b);
+}
+TEST(Planted, a_shape_rule_that_takes_anything_is_found) {
+  const OpDef& op = planted_careless_op();
+  const Complaints c = checks::wrong_shapes(checks::first(op, op.cases[0]));
+  EXPECT_TRUE(says(c, "with b f32[6]: accepted, but its gradient")) << all_of(c);
+  EXPECT_TRUE(says(c, "with b f32[4]: accepted, but loop: output 0 depends on")) << all_of(c);
+}
+#endif
+TEST(Planted, one_wrong_size_is_found) {
+  const OpDef& op = planted_odd_size_op();
+  const Point p = checks::first(op, op.cases[0]);
+  EXPECT_EQ(all_of(checks::kernels(p)), "");
+  const Complaints c = checks::sizes(p);
+  EXPECT_TRUE(says(c, "37 for 5: kernel but_for_37: output 0 f32[37] element 36")) << all_of(c);
+}
+TEST(Planted, bits_that_depend_on_threads_are_found) {
+  const OpDef& op = planted_threads_op();
+  const Complaints c = checks::threads_enlarged(checks::first(op, op.cases[0]));
+  EXPECT_TRUE(says(c, "loop: output 0 has other bits with")) << all_of(c);
 }
 TEST(Planted, rudeness_is_found) {
   const OpDef& op = planted_rude_op();

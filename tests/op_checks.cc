@@ -385,6 +385,8 @@ int64_t total_bytes(const Sigs& sigs) {
   for (auto& s : sigs) n = checked_add(n, s.bytes());
   return n;
 }
+Complaints gradient_shapes(const Point& p);
+
 // Shape rule, and the call itself when it is small. Errors pass through. What is accepted must be
 // the same in all ways of computing it.
 void try_call(Complaints& c, const Point& p, const AttrPtr& attrs, const std::string& who,
@@ -405,6 +407,7 @@ void try_call(Complaints& c, const Point& p, const AttrPtr& attrs, const std::st
     const OpDef::Case accepted{p.c->name, p.c->in, attrs, p.c->flags};
     q.c = &accepted;
     for (auto& text : kernels(q, 4)) c.push_back(concat({who, ": accepted, but ", text}));
+    for (auto& text : gradient_shapes(q)) c.push_back(concat({who, ": accepted, but ", text}));
   });
 }
 }  // namespace
@@ -752,6 +755,24 @@ Tensors first_gradient(const Point& p, const Setup& s, const Tensors& in, const 
   const Tensors y = pick(immediate(*p.op, p.c->attrs, in), s.outs), x = pick(in, s.which);
   return gradient(y, seeds, std::vector<Wrt>(x.begin(), x.end()));
 }
+// The gradient of each input has the signature of the input: a rule that takes more than it uses is
+// found by this.
+Complaints gradient_shapes(const Point& p) {
+  Complaints c;
+  if (!differentiable(p)) return c;
+  must_work(c, "its gradient", [&] {
+    auto g = generator(p.name);
+    const Setup s = set_up(p, g);
+    Many values;
+    for (size_t i : s.which) values.push_back(p.values[i]);
+    const Tensors d = first_gradient(p, s, at(p, s, values, true), seeds_of(s, s.weights, false));
+    for (size_t k = 0; k < d.size(); ++k)
+      if (d[k].sig() != p.sigs[s.which[k]])
+        c.push_back(concat({"the gradient of ", arg_of(*p.op, s.which[k]).name, " is ",
+                            str(d[k].sig()), ", expected ", str(p.sigs[s.which[k]])}));
+  });
+  return c;
+}
 }  // namespace
 
 Complaints gradient_once(const Point& p) {
@@ -768,12 +789,8 @@ Complaints gradient_once(const Point& p) {
     f.value = [&](const Many& x) {
       return to_numbers(pick(immediate(*p.op, p.c->attrs, at(p, s, x, false)), s.outs));
     };
+    if (c = gradient_shapes(p); !c.empty()) return;
     const Tensors d = first_gradient(p, s, at(p, s, f.at, true), seeds_of(s, s.weights, false));
-    for (size_t k = 0; k < d.size(); ++k)
-      if (d[k].sig() != f.sigs[k])
-        c.push_back(concat({"the gradient of ", f.names[k], " is ", str(d[k].sig()), ", expected ",
-                            str(f.sigs[k])}));
-    if (!c.empty()) return;
     f.gradient = to_numbers(d);
     against_differences(c, "the", f, 2, 12, g);
   });

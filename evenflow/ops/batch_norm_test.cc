@@ -486,6 +486,16 @@ TEST(BatchNormRefuses, CVE_2021_29547_29548_29549_EmptyInputs) {
                 batch_normalize(zeros({3, 0}), three, three, {}, {});
               }),
               HasSubstr("mean is f32[3], expected f32[0]"));
+  const Tensor x = watch(empty), gamma = watch(full({3}, 1));  // and backward
+  const Tensor y = batch_norm(x, gamma, three).y;
+  EXPECT_EQ(gradient(y, x).shape(), (Shape{0, 3}));
+  EXPECT_EQ(gradient(y, gamma).to_vector(), (std::vector<float>{0, 0, 0}));
+  EXPECT_THAT(refusal([&] {
+                call(find_op("batch_norm_grad"),
+                     {zeros({4, 3}), empty, full({}, 4), three, three, three, three},
+                     BatchNormAttrs());
+              }),
+              HasSubstr("grad is f32[0,3], expected f32[4,3] (x)"));
 }
 TEST(BatchNormRefuses, Attributes) {
   const Tensor x = zeros({4, 3});

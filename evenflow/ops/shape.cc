@@ -517,10 +517,13 @@ OP(tile, MultiplesAttrs) {
             std::vector<int64_t> s, axes;
             const Shape& x = in[0].sig().shape;
             if (2 * x.rank() > kMaxRank) fail(Code::Unimplemented, {"tile: gradient for rank ", x.rank(), ", expected at most ", kMaxRank / 2});
-            for (int i = 0; i < x.rank(); ++i) s.push_back(a.multiples[size_t(i)]), s.push_back(i ? x[i] : -1), axes.push_back(2 * i);
+            for (int i = 0; i < x.rank(); ++i) {
+              if (!a.multiples[size_t(i)] || (i && !x[i])) return {fill_like(in[0], 0)};  // nothing came of x, and -1 would stand for anything
+              s.push_back(a.multiples[size_t(i)]), s.push_back(i ? x[i] : -1), axes.push_back(2 * i);
+            }
             return {x.rank() ? reduce_sum(reshape(g[0], s), axes) : g[0]};
           },
-          .cases = {{"matrix", {{2, 3}}, {{2, 3}}}, {"vector", {{5}}, {{3}}}, {"length", {{3, 4}}, {{2}}, {.fails = "expected 2"}}}};
+          .cases = {{"matrix", {{2, 3}}, {{2, 3}}}, {"vector", {{5}}, {{3}}}, {"no_columns", {{2, 0}}, {{2, 3}}}, {"no_copies", {{2, 3}}, {{2, 0}}}, {"length", {{3, 4}}, {{2}}, {.fails = "expected 2"}}}};
 }
 Tensor tile(In x, std::vector<int64_t> multiples) { return call(tile_op(), {x}, MultiplesAttrs{std::move(multiples)})[0]; }
 
