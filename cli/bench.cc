@@ -321,10 +321,12 @@ void add_bench(CLI::App& app) {
     return s;
   };
   auto* bn = add("bn", "batch normalisation", bench_bn);
+  CLI::Validator extent = CLI::Range(int64_t(1), int64_t(1) << 40);
+  extent.description("");
   bn->add_option("--shape", o->shape, "extents, channels last")
       ->delimiter(',')
       ->expected(2, 8)
-      ->check(CLI::Range(int64_t(1), int64_t(1) << 40))
+      ->check(extent)
       ->default_str("32,56,56,64")
       ->type_name("N,N,...");
   bn->add_option("--dtype", o->dtype, "f32 or bf16")

@@ -89,6 +89,7 @@ TEST(Command, usage_errors_end_with_2) {
 }
 TEST(Command, a_device_that_is_not_there_is_refused_with_the_reason) {
   expect_refusal({"--device", "cuda", "devices"}, "cuda");
+  expect_refusal({"devices", "--device", "cuda"}, "cuda");
   EXPECT_EQ(evenflow({"--device", "cpu", "devices"}).status, 0);
 }
 TEST(Command, a_reader_that_leaves_early_does_not_matter) {

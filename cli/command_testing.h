@@ -48,15 +48,16 @@ class Process {
  public:
   explicit Process(const std::vector<std::string>& words, const std::string& out_path = {}) {
     out_ = out_path.empty() ? folder_ / "out" : out_path;
-    pid_ = fork();
+    const std::string err_path = folder_ / "err";
+    std::vector<char*> args;
+    for (auto& w : words) args.push_back(const_cast<char*>(w.c_str()));
+    args.push_back(nullptr);
+    pid_ = fork();  // from here on the child may only make system calls
     if (pid_ == 0) {
       const int in = open("/dev/null", O_RDONLY);
       const int out = open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-      const int err = open((folder_ / "err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+      const int err = open(err_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
       dup2(in, 0), dup2(out, 1), dup2(err, 2);
-      std::vector<char*> args;
-      for (auto& w : words) args.push_back(const_cast<char*>(w.c_str()));
-      args.push_back(nullptr);
       execv(args[0], args.data());
       _exit(127);
     }

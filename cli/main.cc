@@ -36,9 +36,8 @@ int run(int argc, char** argv) {
   CLI::App app("Trains, runs and looks at batch-normalised networks");
   app.name("evenflow");
   app.require_subcommand(1);
+  app.fallthrough();  // --device may stand behind the command
   app.set_version_flag("--version", "evenflow " EVENFLOW_VERSION);
-  app.footer(
-      "`evenflow COMMAND --help` says what a command takes. `evenflow demo` is a good start.");
   app.failure_message(usage_error);
   std::string device;
   app.add_option("--device", device, "what to run on: cpu")->type_name("NAME");
@@ -46,6 +45,8 @@ int run(int argc, char** argv) {
   for (auto* add : {add_demo, add_train, add_evaluate, add_predict, add_inspect, add_export,
                     add_devices, add_bench, add_ops})
     add(app);
+  app.footer(
+      "`evenflow COMMAND --help` says what a command takes. `evenflow demo` is a good start.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
