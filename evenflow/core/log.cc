@@ -8,23 +8,41 @@
 
 namespace evenflow {
 namespace {
-constexpr std::string_view kTopics[] = {"dispatch", "shape", "pass", "exec", "memory", "trace", "data"};
+constexpr std::string_view kTopics[] = {"dispatch", "pass", "exec", "memory", "trace", "data"};
 
-uint32_t parse(std::string_view list) {
+using Sink = std::function<void(std::string_view)>;
+
+void say(const Sink& sink, const std::string& text) {
+  if (sink)
+    sink(text);
+  else
+    std::fprintf(stderr, "%s\n", text.c_str());
+}
+// A word that is no topic is told: nothing would ever be heard of it.
+uint32_t parse(std::string_view list, const Sink& sink) {
   uint32_t mask = 0;
   for (size_t at = 0; at <= list.size();) {
     const size_t end = std::min(list.find(',', at), list.size());
     const std::string_view word = list.substr(at, end - at);
-    for (size_t i = 0; i < std::size(kTopics); ++i)
-      if (word == kTopics[i] || word == "all") mask |= 1u << i;
+    uint32_t meant = word == "all" ? ~0u : 0;
+    std::string topics;
+    for (size_t i = 0; i < std::size(kTopics); ++i) {
+      if (word == kTopics[i]) meant = 1u << i;
+      topics += std::string(kTopics[i]) + ", ";
+    }
+    if (!meant && !word.empty())
+      say(sink,
+          "evenflow log: \"" + std::string(word) + "\" is no topic, expected " + topics + "all");
+    mask |= meant;
     at = end + 1;
   }
   return mask;
 }
 struct Log {
-  std::atomic<uint32_t> mask{parse(std::getenv("EVENFLOW_LOG") ? std::getenv("EVENFLOW_LOG") : "")};
+  std::atomic<uint32_t> mask{
+      parse(std::getenv("EVENFLOW_LOG") ? std::getenv("EVENFLOW_LOG") : "", {})};
   std::mutex mutex;
-  std::function<void(std::string_view)> sink;
+  Sink sink;
 };
 Log& state() {
   static Log l;
@@ -37,14 +55,12 @@ void log(Topic topic, std::string_view line) {
   if (!logs(topic)) return;
   Log& l = state();
   std::lock_guard lock(l.mutex);
-  std::string text = "evenflow " + std::string(kTopics[int(topic)]) + ": " + std::string(line);
-  if (l.sink) l.sink(text);
-  else std::fprintf(stderr, "%s\n", text.c_str());
+  say(l.sink, "evenflow " + std::string(kTopics[int(topic)]) + ": " + std::string(line));
 }
 void set_log(std::string_view topics, std::function<void(std::string_view)> sink) {
   Log& l = state();
   std::lock_guard lock(l.mutex);
-  l.mask = parse(topics);
+  l.mask = parse(topics, sink);
   l.sink = std::move(sink);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// EVENFLOW_LOG=dispatch,shape,pass,exec,memory,trace,data: the one dial. The library itself prints nothing else.
+// EVENFLOW_LOG=dispatch,pass,exec,memory,trace,data: the one dial. The library itself prints
+// nothing else, but for a word there that is no topic.
 #pragma once
 #include <functional>
 #include <string>
@@ -7,7 +8,7 @@
 
 namespace evenflow {
 
-enum class Topic { dispatch, shape, pass, exec, memory, trace, data };
+enum class Topic { dispatch, pass, exec, memory, trace, data };
 /// Whether the topic is asked for; cheap enough for hot paths.
 bool logs(Topic topic);
 /// One line to the sink (standard error unless set).

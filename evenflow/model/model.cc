@@ -113,7 +113,8 @@ void build_sequential(ModelImpl& m, const Dims& input) {
 }
 }  // namespace
 
-ModelImpl::ModelImpl() : predict_step(std::make_shared<Function>()) {}
+ModelImpl::ModelImpl()
+    : predict_step(std::make_shared<Function>(CompileOptions(), Where::current())) {}
 void ModelImpl::order_layers() {
   std::map<const LayerImpl*, size_t> met;
   std::vector<size_t> order;  // calls, inputs first

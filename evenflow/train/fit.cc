@@ -17,7 +17,8 @@ namespace evenflow {
 
 struct Training {
   CompileModelOptions options;
-  std::unique_ptr<Function> train_step = std::make_unique<Function>();
+  std::unique_ptr<Function> train_step =
+      std::make_unique<Function>(CompileOptions(), Where::current());
   Function test_step;
 };
 
@@ -83,7 +84,8 @@ void build_optimizer(const Model& model, Training& t) {
   for (auto& w : trainable) now.push_back(w.variable);
   if (now == optimizer.variables && optimizer.iterations) return;
   optimizer.build(trainable);
-  t.train_step = std::make_unique<Function>();  // the traces hold the slots of before
+  t.train_step = std::make_unique<Function>(
+      CompileOptions(), Where::current());  // the traces hold the slots of before
   model.impl().optimizer_variables = optimizer.state();
 }
 void check_batch(const Dataset& data, std::string_view op) {
