@@ -9,7 +9,9 @@
 
 namespace evenflow {
 namespace {
-constexpr int64_t kHuge = int64_t(2) << 20;  // a huge page: fewer faults on first touch (measured 3-6 % of a ResNet-20 step)
+constexpr int64_t kHuge =
+    int64_t(2)
+    << 20;  // a huge page: fewer faults on first touch (measured 3-6 % of a ResNet-20 step)
 
 void* allocate(int64_t bytes) {
   const int64_t align = bytes >= 2 * kHuge ? kHuge : Buffer::kAlignment;
@@ -34,7 +36,8 @@ Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
   Counters& c = counters();
   const int64_t live = c.live += bytes;
   ++c.made;
-  for (int64_t peak = c.peak; live > peak && !c.peak.compare_exchange_weak(peak, live);) {}
+  for (int64_t peak = c.peak; live > peak && !c.peak.compare_exchange_weak(peak, live);) {
+  }
 }
 Buffer::Buffer(const void* data, int64_t bytes, std::shared_ptr<const void> owner)
     : bytes_(bytes), data_(const_cast<void*>(data)), imported_(true), owner_(std::move(owner)) {}

@@ -25,7 +25,9 @@ class Buffer {
   bool imported() const { return imported_; }
 
   /// Bytes alive, buffers ever made, and the most bytes ever alive, in this process.
-  struct Counters { std::atomic<int64_t> live{0}, made{0}, peak{0}; };
+  struct Counters {
+    std::atomic<int64_t> live{0}, made{0}, peak{0};
+  };
   static Counters& counters();
 
  private:

@@ -23,9 +23,11 @@ uint32_t crc32c(const void* data, size_t bytes, uint32_t crc) {
   auto* p = static_cast<const uint8_t*>(data);
   crc = ~crc;
   for (; bytes >= 8; bytes -= 8, p += 8) {
-    const uint32_t a = crc ^ (uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16 | uint32_t(p[3]) << 24);
-    crc = kTables[7][a & 255] ^ kTables[6][a >> 8 & 255] ^ kTables[5][a >> 16 & 255] ^ kTables[4][a >> 24] ^ kTables[3][p[4]] ^
-          kTables[2][p[5]] ^ kTables[1][p[6]] ^ kTables[0][p[7]];
+    const uint32_t a =
+        crc ^ (uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16 | uint32_t(p[3]) << 24);
+    crc = kTables[7][a & 255] ^ kTables[6][a >> 8 & 255] ^ kTables[5][a >> 16 & 255] ^
+          kTables[4][a >> 24] ^ kTables[3][p[4]] ^ kTables[2][p[5]] ^ kTables[1][p[6]] ^
+          kTables[0][p[7]];
   }
   for (; bytes; --bytes, ++p) crc = crc >> 8 ^ kTables[0][(crc ^ *p) & 255];
   return ~crc;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <cstdint>
 #include <cstddef>
+#include <cstdint>
 
 namespace evenflow {
 

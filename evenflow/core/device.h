@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where values live and kernels run. This build knows the CPU; other kinds are named, and refused with the reason.
+// Where values live and kernels run. This build knows the CPU; other kinds are named, and refused
+// with the reason.
 #pragma once
 #include <string>
 #include <vector>
@@ -13,7 +14,8 @@ struct Device {
   Kind kind = Kind::cpu;
   int index = 0;
   Device() = default;
-  /// "cpu", "cuda:0", "sycl"; throws InvalidArgument for another word, Unimplemented (with the reason) for a device that is not there.
+  /// "cpu", "cuda:0", "sycl"; throws InvalidArgument for another word, Unimplemented (with the
+  /// reason) for a device that is not there.
   Device(std::string_view name);  // NOLINT: implicit on purpose
   bool operator==(const Device&) const = default;
 };

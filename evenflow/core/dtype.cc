@@ -5,9 +5,12 @@
 
 namespace evenflow {
 namespace {
-struct Names { std::string_view ours, numpy; };
-constexpr Names kNames[kDTypes] = {{"f32", "float32"}, {"f64", "float64"}, {"bf16", "bfloat16"}, {"f16", "float16"},
-                                   {"i32", "int32"},   {"i64", "int64"},   {"u8", "uint8"},      {"bool", "bool"}};
+struct Names {
+  std::string_view ours, numpy;
+};
+constexpr Names kNames[kDTypes] = {{"f32", "float32"}, {"f64", "float64"}, {"bf16", "bfloat16"},
+                                   {"f16", "float16"}, {"i32", "int32"},   {"i64", "int64"},
+                                   {"u8", "uint8"},    {"bool", "bool"}};
 }  // namespace
 
 std::string_view str(DType d) { return kNames[int(d)].ours; }
@@ -22,14 +25,21 @@ DType promote(DType a, DType b) {
   if (a == b) return a;
   auto rank = [](DType d) {
     switch (d) {
-      case DType::boolean: return 0;
-      case DType::u8: return 1;
-      case DType::i32: return 2;
-      case DType::i64: return 3;
+      case DType::boolean:
+        return 0;
+      case DType::u8:
+        return 1;
+      case DType::i32:
+        return 2;
+      case DType::i64:
+        return 3;
       case DType::f16:
-      case DType::bf16: return 4;
-      case DType::f32: return 5;
-      case DType::f64: return 6;
+      case DType::bf16:
+        return 4;
+      case DType::f32:
+        return 5;
+      case DType::f64:
+        return 6;
     }
     return 0;
   };
@@ -39,13 +49,17 @@ DType promote(DType a, DType b) {
 
 f16::f16(float f) {
   const uint32_t u = std::bit_cast<uint32_t>(f), sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
-  if (a > 0x7f800000) bits = uint16_t(sign | 0x7e00);
-  else if (a >= 0x47800000) bits = uint16_t(sign | 0x7c00);  // 65536 and beyond, infinity
-  else if (a < 0x38800000) {                                 // subnormal: let the float adder round at 2^-24
+  if (a > 0x7f800000)
+    bits = uint16_t(sign | 0x7e00);
+  else if (a >= 0x47800000)
+    bits = uint16_t(sign | 0x7c00);  // 65536 and beyond, infinity
+  else if (a < 0x38800000) {         // subnormal: let the float adder round at 2^-24
     const float shifted = std::bit_cast<float>(a) + 0.5f;
     bits = uint16_t(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000));
   } else {
-    const uint32_t r = a + 0xc8000fff + (a >> 13 & 1);       // rebias by 112 and round; a carry reaches infinity by itself
+    const uint32_t r =
+        a + 0xc8000fff +
+        (a >> 13 & 1);  // rebias by 112 and round; a carry reaches infinity by itself
     bits = uint16_t(sign | r >> 13);
   }
 }

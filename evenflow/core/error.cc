@@ -13,14 +13,22 @@ std::string str(const Where& where) {
 
 std::string_view str(Code code) {
   switch (code) {
-    case Code::InvalidArgument: return "invalid argument";
-    case Code::OutOfRange: return "out of range";
-    case Code::NotFound: return "not found";
-    case Code::FailedPrecondition: return "failed precondition";
-    case Code::DataLoss: return "data loss";
-    case Code::ResourceExhausted: return "resource exhausted";
-    case Code::Unimplemented: return "unimplemented";
-    case Code::Internal: return "internal";
+    case Code::InvalidArgument:
+      return "invalid argument";
+    case Code::OutOfRange:
+      return "out of range";
+    case Code::NotFound:
+      return "not found";
+    case Code::FailedPrecondition:
+      return "failed precondition";
+    case Code::DataLoss:
+      return "data loss";
+    case Code::ResourceExhausted:
+      return "resource exhausted";
+    case Code::Unimplemented:
+      return "unimplemented";
+    case Code::Internal:
+      return "internal";
   }
   return "unknown";
 }
@@ -45,12 +53,14 @@ void mismatch(std::string_view op, std::string_view argument, Part found, Part e
 
 int64_t checked_mul(int64_t a, int64_t b) {
   int64_t r;
-  if (__builtin_mul_overflow(a, b, &r)) fail(Code::OutOfRange, {"size ", a, " x ", b, " overflows"});
+  if (__builtin_mul_overflow(a, b, &r))
+    fail(Code::OutOfRange, {"size ", a, " x ", b, " overflows"});
   return r;
 }
 int64_t checked_add(int64_t a, int64_t b) {
   int64_t r;
-  if (__builtin_add_overflow(a, b, &r)) fail(Code::OutOfRange, {"size ", a, " + ", b, " overflows"});
+  if (__builtin_add_overflow(a, b, &r))
+    fail(Code::OutOfRange, {"size ", a, " + ", b, " overflows"});
   return r;
 }
 

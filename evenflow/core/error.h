@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one exception class. Every refusal says operation, argument, what was found and what was expected.
+// The one exception class. Every refusal says operation, argument, what was found and what was
+// expected.
 #pragma once
 #include <cstdint>
 #include <initializer_list>
@@ -58,7 +59,8 @@ std::string concat(std::initializer_list<Part> parts);
 /// InvalidArgument, the most common.
 [[noreturn]] void fail(std::initializer_list<Part> parts);
 /// "<op>: <argument> is <found>, expected <expected>"
-[[noreturn]] void mismatch(std::string_view op, std::string_view argument, Part found, Part expected);
+[[noreturn]] void mismatch(std::string_view op, std::string_view argument, Part found,
+                           Part expected);
 
 /// Sums and products of sizes; an overflow is an Error, never a wrap.
 int64_t checked_mul(int64_t a, int64_t b);

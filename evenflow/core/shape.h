@@ -17,7 +17,8 @@ class Shape {
  public:
   Shape() = default;  ///< rank 0: a scalar
   Shape(std::initializer_list<int64_t> dims) : Shape(std::span(dims.begin(), dims.size())) {}
-  /// Throws InvalidArgument for a rank above kMaxRank, a negative extent, or more than 2^62 elements.
+  /// Throws InvalidArgument for a rank above kMaxRank, a negative extent, or more than 2^62
+  /// elements.
   explicit Shape(std::span<const int64_t> dims);
   explicit Shape(const std::vector<int64_t>& dims) : Shape(std::span<const int64_t>(dims)) {}
 

@@ -9,7 +9,9 @@ extern const long kDigitsSize;
 
 Dataset digits() {
   constexpr int64_t kCount = 1797, kPixels = 64;
-  if (kDigitsSize != kCount * (kPixels + 1)) fail(Code::Internal, {"digits: ", kDigitsSize, " bytes are embedded, expected ", kCount * (kPixels + 1)});
+  if (kDigitsSize != kCount * (kPixels + 1))
+    fail(Code::Internal,
+         {"digits: ", kDigitsSize, " bytes are embedded, expected ", kCount * (kPixels + 1)});
   std::vector<float> x(size_t(kCount * kPixels));
   for (size_t i = 0; i < x.size(); ++i) x[i] = float(kDigits[i]) / 16;
   std::vector<int64_t> y(kDigits + kCount * kPixels, kDigits + kDigitsSize);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making a node: the checks derived from the declaration, promotion, the shape rule; and running one at once.
+// Making a node: the checks derived from the declaration, promotion, the shape rule; and running
+// one at once.
 #include <algorithm>
 #include <bit>
 
@@ -12,33 +13,55 @@ namespace evenflow {
 std::shared_ptr<const std::string> current_scope_name();
 
 OP(constant, NoAttrs) {
-  return {.summary = "A value that is known", .inputs = {}, .outputs = {{"y", "the value"}}, .no_gradient = "a leaf", .traits = {.cut = true}};
+  return {.summary = "A value that is known",
+          .inputs = {},
+          .outputs = {{"y", "the value"}},
+          .no_gradient = "a leaf",
+          .traits = {.cut = true}};
 }
 OP(argument, NoAttrs) {
-  return {.summary = "A value that is given to a run", .inputs = {}, .outputs = {{"y", "the value"}}, .no_gradient = "a leaf", .traits = {.cut = true}};
+  return {.summary = "A value that is given to a run",
+          .inputs = {},
+          .outputs = {{"y", "the value"}},
+          .no_gradient = "a leaf",
+          .traits = {.cut = true}};
 }
 OP(read, NoAttrs) {
-  return {.summary = "The value of a variable; with an input, the value that was proposed for it. Differentiation stops here",
+  return {.summary =
+              "The value of a variable; with an input, the value that was proposed for it. "
+              "Differentiation stops here",
           .inputs = {{"proposed", any_type, "[...]"}},
           .outputs = {{"y", "like proposed"}},
           .shape = same_as_first,
           .no_gradient = "an assignment cuts differentiation",
           .traits = {.alias = true, .cut = true, .optional = 1}};
 }
-// In a sub-graph there is no variable to differentiate by, only the value it had outside: so d/dw still sums over all reads of w.
+// In a sub-graph there is no variable to differentiate by, only the value it had outside: so d/dw
+// still sums over all reads of w.
 OP(assigned, NoAttrs) {
-  return {.summary = "What was written to a variable inside a branch or a loop body, as a later read of it gives it",
-          .doc = "A gradient goes to the variable, as that of any read of it; none passes to the value, since an assignment cuts differentiation.",
-          .inputs = {{"value", any_type, "[...]: what was written"}, {"variable", any_type, "like value: its value before"}},
-          .outputs = {{"y", "value"}},
-          .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
-            if (in[1] != in[0]) fail({"value is ", str(in[0]), ", expected ", str(in[1]), " (like variable)"});
-            return {in[0]};
-          },
-          .reference = [](const Tensors& in, const NoAttrs&) -> Tensors { return {in[0]}; },
-          .gradient = [](const Tensors&, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors { return {Tensor(), g[0]}; },
-          .traits = {.alias = true},
-          .cases = {{"vector", {{3}, {3}}, {}, {.no_gradient = true}}, {"matrix", {{2, 3}, {2, 3}}, {}, {.no_gradient = true}}, {"shape", {{3}, {2}}, {}, {.fails = "expected f32[2]"}}}};
+  return {
+      .summary =
+          "What was written to a variable inside a branch or a loop body, as a later read of it "
+          "gives it",
+      .doc =
+          "A gradient goes to the variable, as that of any read of it; none passes to the value, "
+          "since an assignment cuts differentiation.",
+      .inputs = {{"value", any_type, "[...]: what was written"},
+                 {"variable", any_type, "like value: its value before"}},
+      .outputs = {{"y", "value"}},
+      .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
+        if (in[1] != in[0])
+          fail({"value is ", str(in[0]), ", expected ", str(in[1]), " (like variable)"});
+        return {in[0]};
+      },
+      .reference = [](const Tensors& in, const NoAttrs&) -> Tensors { return {in[0]}; },
+      .gradient = [](const Tensors&, const Tensors&, const Tensors& g, const NoAttrs&) -> Tensors {
+        return {Tensor(), g[0]};
+      },
+      .traits = {.alias = true},
+      .cases = {{"vector", {{3}, {3}}, {}, {.no_gradient = true}},
+                {"matrix", {{2, 3}, {2, 3}}, {}, {.no_gradient = true}},
+                {"shape", {{3}, {2}}, {}, {.fails = "expected f32[2]"}}}};
 }
 
 const Origin*& Origin::current() {
@@ -73,7 +96,8 @@ void run_now(Node& n) {
     hold[i] = Tensor(n.in[i]).buffer();
     views[i].data = hold[i]->data();
   }
-  if (n.op->traits.reshape || (n.op->traits.alias && n.sigs[0] == n.in[0].sig())) made[0] = hold[0];
+  if (n.op->traits.reshape || (n.op->traits.alias && n.sigs[0] == n.in[0].sig()))
+    made[0] = hold[0];
   else {
     Sigs in(ni);
     for (size_t i = 0; i < ni; ++i) in[i] = n.in[i].sig();
@@ -83,12 +107,15 @@ void run_now(Node& n) {
         made[i] = make_buffer(n.sigs[i].bytes());
         views[ni + i] = {&n.sigs[i], made[i]->data()};
       }
-      BufferPtr scratch = k.prepared.scratch_bytes ? make_buffer(k.prepared.scratch_bytes) : nullptr;
-      k.prepared.run({std::span(views).first(ni), std::span(views).subspan(ni), scratch ? scratch->data() : nullptr});
+      BufferPtr scratch =
+          k.prepared.scratch_bytes ? make_buffer(k.prepared.scratch_bytes) : nullptr;
+      k.prepared.run({std::span(views).first(ni), std::span(views).subspan(ni),
+                      scratch ? scratch->data() : nullptr});
       ++run_counters().kernels;
       if (checks_nan()) check_finite(std::span(views).subspan(ni));
     } else {
-      if (!n.op->reference) fail(Code::Internal, {n.op->name, ": has neither kernel nor reference for this signature"});
+      if (!n.op->reference)
+        fail(Code::Internal, {n.op->name, ": has neither kernel nor reference for this signature"});
       Detached detached;
       OriginScope origin(n.where, n.name);
       Tensors t;
@@ -103,9 +130,13 @@ void run_now(Node& n) {
 }
 
 namespace {
-const Arg& arg_of(const OpDef& op, size_t i) { return op.inputs[std::min(i, op.inputs.size() - 1)]; }
+const Arg& arg_of(const OpDef& op, size_t i) {
+  return op.inputs[std::min(i, op.inputs.size() - 1)];
+}
 std::string arg_name(const OpDef& op, size_t i) {
-  return op.traits.variadic && i + 1 >= op.inputs.size() ? concat({op.inputs.back().name, "[", i + 1 - op.inputs.size(), "]"}) : std::string(arg_of(op, i).name);
+  return op.traits.variadic && i + 1 >= op.inputs.size()
+             ? concat({op.inputs.back().name, "[", i + 1 - op.inputs.size(), "]"})
+             : std::string(arg_of(op, i).name);
 }
 std::string types_of(Types t) {
   std::string s;
@@ -134,11 +165,15 @@ Tensors resolve(const OpDef& op, std::span<const In> in) {
     const Types& allowed = arg_of(op, i).types;
     int& t = types[size_t(allowed.letter)];
     std::optional<DType> like;
-    if (allowed.letter && t >= 0) like = DType(t);
-    else if (!allowed.letter && std::popcount(allowed.mask) == 1) like = DType(std::countr_zero(allowed.mask));
+    if (allowed.letter && t >= 0)
+      like = DType(t);
+    else if (!allowed.letter && std::popcount(allowed.mask) == 1)
+      like = DType(std::countr_zero(allowed.mask));
     r[i] = in[i].as(like);
-    if (allowed.letter && op.traits.promotes) t = t < 0 ? int(r[i].dtype()) : int(promote(DType(t), r[i].dtype()));
-    else if (allowed.letter && t < 0) t = int(r[i].dtype());
+    if (allowed.letter && op.traits.promotes)
+      t = t < 0 ? int(r[i].dtype()) : int(promote(DType(t), r[i].dtype()));
+    else if (allowed.letter && t < 0)
+      t = int(r[i].dtype());
   }
   if (op.traits.promotes)
     for (size_t i = 0; i < r.size(); ++i) {
@@ -161,15 +196,19 @@ void check_types(const OpDef& op, std::span<const Sig> in) {
     if (!t.has(d)) fail({arg_name(op, i), " is ", str(in[i]), ", expected ", types_of(t)});
     if (!t.letter) continue;
     int& f = first[size_t(t.letter)];
-    if (f < 0) f = int(i);
+    if (f < 0)
+      f = int(i);
     else if (in[size_t(f)].dtype != d)
-      fail({arg_name(op, i), " is ", str(in[i]), ", expected ", str(in[size_t(f)].dtype), " (the type of ", arg_name(op, size_t(f)), " ", str(in[size_t(f)]), ")"});
+      fail({arg_name(op, i), " is ", str(in[i]), ", expected ", str(in[size_t(f)].dtype),
+            " (the type of ", arg_name(op, size_t(f)), " ", str(in[size_t(f)]), ")"});
   }
 }
 void check_count(const OpDef& op, size_t n) {
   const size_t all = op.inputs.size(), least = all - size_t(std::popcount(op.traits.optional));
   if (n < least || (n > all && !op.traits.variadic))
-    fail({n, " inputs were given, expected ", least == all ? Part(all) : Part(concat({least, " to ", all})), op.traits.variadic ? " or more" : ""});
+    fail({n, " inputs were given, expected ",
+          least == all ? Part(all) : Part(concat({least, " to ", all})),
+          op.traits.variadic ? " or more" : ""});
 }
 }  // namespace
 
@@ -200,9 +239,11 @@ Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
     if (!op.shape) fail(Code::Internal, {"it has no shape rule"});
     n->sigs = op.shape(sigs, n->attrs.get());
   } catch (const Error& e) {
-    fail(e.code(), {op.name, n->name ? " \"" + *n->name + "\"" : "", ": ", e.what(), ", at ", str(n->where)});
+    fail(e.code(),
+         {op.name, n->name ? " \"" + *n->name + "\"" : "", ": ", e.what(), ", at ", str(n->where)});
   } catch (const std::bad_alloc&) {
-    fail(Code::ResourceExhausted, {op.name, n->name ? " \"" + *n->name + "\"" : "", ": there is not enough memory, at ", str(n->where)});
+    fail(Code::ResourceExhausted, {op.name, n->name ? " \"" + *n->name + "\"" : "",
+                                   ": there is not enough memory, at ", str(n->where)});
   }
   n->scope = tx ? tx->scope : 0;
   if (!n->symbolic) {
@@ -211,9 +252,11 @@ Tensors apply(const OpDef& op, AttrPtr attrs, std::span<const In> in) {
       try {
         run_now(*n);
       } catch (const Error& e) {
-        fail(e.code(), {op.name, n->name ? " \"" + *n->name + "\"" : "", ": ", e.what(), ", at ", str(n->where)});
+        fail(e.code(), {op.name, n->name ? " \"" + *n->name + "\"" : "", ": ", e.what(), ", at ",
+                        str(n->where)});
       } catch (const std::bad_alloc&) {
-        fail(Code::ResourceExhausted, {op.name, n->name ? " \"" + *n->name + "\"" : "", ": there is not enough memory, at ", str(n->where)});
+        fail(Code::ResourceExhausted, {op.name, n->name ? " \"" + *n->name + "\"" : "",
+                                       ": there is not enough memory, at ", str(n->where)});
       }
       if (!n->tracked) n->in.clear(), n->cut = true;
     } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attributes of an operation, as the rest of the system sees them: a list of typed values. An author writes a plain struct with one
-// `fields` function; equality, hashing, saving, printing, documentation and bindings are derived from it.
+// Attributes of an operation, as the rest of the system sees them: a list of typed values. An
+// author writes a plain struct with one `fields` function; equality, hashing, saving, printing,
+// documentation and bindings are derived from it.
 //
 //   struct ReduceAttrs {
 //     std::vector<int64_t> axes;
@@ -24,7 +25,8 @@ namespace evenflow {
 struct SubGraph;  // graph/sub_graph.h: an attribute of cond, while_loop and scan
 using SubGraphPtr = std::shared_ptr<const SubGraph>;
 
-using AttrValue = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>, std::vector<double>, DType, Shape, SubGraphPtr>;
+using AttrValue = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
+                               std::vector<double>, DType, Shape, SubGraphPtr>;
 using AttrPtr = std::shared_ptr<const void>;
 
 struct AttrInfo {
@@ -37,7 +39,8 @@ std::string_view type_name(const AttrValue& value);
 /// As a person would write it: true, 3, 0.001, "same", [1, 2].
 std::string str(const AttrValue& value);
 
-/// A structural key: equal keys, equal meaning. Nothing in it is an address, but for sub-graphs and operations.
+/// A structural key: equal keys, equal meaning. Nothing in it is an address, but for sub-graphs and
+/// operations.
 using Key = std::vector<uint64_t>;
 struct KeyHash {
   size_t operator()(const Key& key) const;
@@ -61,7 +64,8 @@ inline AttrValue to_value(const std::vector<double>& v) { return v; }
 inline AttrValue to_value(DType v) { return v; }
 inline AttrValue to_value(const Shape& v) { return v; }
 inline AttrValue to_value(const SubGraphPtr& v) { return v; }
-[[noreturn]] void wrong_attr(std::string_view name, const AttrValue& found, std::string_view expected);
+[[noreturn]] void wrong_attr(std::string_view name, const AttrValue& found,
+                             std::string_view expected);
 int checked_int(std::string_view name, int64_t v);
 template <class T>
 void from_value(std::string_view name, const AttrValue& v, T& out) {

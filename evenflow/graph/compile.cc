@@ -21,7 +21,8 @@ std::string describe(const Sigs& s) {
 }
 
 // Results of a trace as a program: what is not symbolic is a constant, evaluated now.
-Program program(const std::vector<Edge>& results, size_t outputs, size_t predicates, std::vector<VarPtr> targets, const Transaction& tx, bool args_allowed) {
+Program program(const std::vector<Edge>& results, size_t outputs, size_t predicates,
+                std::vector<VarPtr> targets, const Transaction& tx, bool args_allowed) {
   Program p;
   Extracted x = extract(results, [](const Node& n) { return !n.symbolic || n.in.empty(); });
   std::vector<int> leaves;
@@ -38,9 +39,13 @@ Program program(const std::vector<Edge>& results, size_t outputs, size_t predica
         if (v->scope == n.scope) made = v.get();
       fail(Code::FailedPrecondition, {"compile: a tensor of another trace is used: ", str(*made)});
     }
-    if (n.var) p.leaves.push_back({-1, n.var});
-    else if (!args_allowed) fail(Code::FailedPrecondition, {"compile: a value of one micro-batch is used with pooled values, without pool() between them"});
-    else p.leaves.push_back({n.index, nullptr});
+    if (n.var)
+      p.leaves.push_back({-1, n.var});
+    else if (!args_allowed)
+      fail(Code::FailedPrecondition, {"compile: a value of one micro-batch is used with pooled "
+                                      "values, without pool() between them"});
+    else
+      p.leaves.push_back({n.index, nullptr});
     leaves.push_back(id);
   }
   x.graph.leaves = leaves;
@@ -60,7 +65,9 @@ Program program(const std::vector<Edge>& results, size_t outputs, size_t predica
 void refuse_pooled(const std::vector<Edge>& edges, const Transaction& tx) {
   for (auto& e : extract(edges, [](const Node& n) { return !n.symbolic || n.in.empty(); }).leaves)
     if (e.node->var && std::count(tx.accumulators.begin(), tx.accumulators.end(), e.node->var))
-      fail(Code::FailedPrecondition, {"compile: a pooled value is returned, or written with Commit::Run, but it is known only when all micro-batches have run"});
+      fail(Code::FailedPrecondition,
+           {"compile: a pooled value is returned, or written with Commit::Run, but it is known "
+            "only when all micro-batches have run"});
 }
 // What a compiled function reads, for compiled_op.
 Edge reads_of(const Program& p) {
@@ -98,7 +105,8 @@ struct Function::Impl {
     uint64_t used = 0;
     bool modes_hold() const {
       if (pooled && grouped != bool(Communicator::current())) return false;
-      return std::all_of(settings.begin(), settings.end(), [](auto& s) { return s.first->load() == s.second; });
+      return std::all_of(settings.begin(), settings.end(),
+                         [](auto& s) { return s.first->load() == s.second; });
     }
   };
   CompileOptions options;
@@ -117,9 +125,13 @@ struct Function::Impl {
   std::shared_ptr<Traced> respecialised(const Traced& from, const Sigs& sigs) const;
   std::shared_ptr<Traced> traced(const Sigs& sigs, const Body& body) const;
   void plan(Program& p, Passes passes, const std::string& title) const;
-  Passes passes() const { return options.use_reference ? Passes::none : options.passes.value_or(default_passes()); }
-  bool run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs, Transaction* join);
-  Tensors results(const Traced& t, const Tensors& args, std::vector<BufferPtr> outs, Transaction* tx) const;
+  Passes passes() const {
+    return options.use_reference ? Passes::none : options.passes.value_or(default_passes());
+  }
+  bool run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs,
+           Transaction* join);
+  Tensors results(const Traced& t, const Tensors& args, std::vector<BufferPtr> outs,
+                  Transaction* tx) const;
   void count(bool committed) {
     std::lock_guard l(mutex);
     count_skip(skips, committed);
@@ -132,7 +144,9 @@ void Function::Impl::plan(Program& p, Passes passes, const std::string& title) c
   p.before = nullptr;
   if (p.targets.empty() && !options.use_reference) {
     std::vector<char> steady;
-    for (auto& l : p.leaves) steady.push_back(l.var && !l.var->fixed_address);  // whose memory others may write without a commit
+    for (auto& l : p.leaves)
+      steady.push_back(l.var &&
+                       !l.var->fixed_address);  // whose memory others may write without a commit
     if (Hoisted h = hoist(optimised, steady); h.any()) {
       p.before = std::make_shared<Program::Before>();
       p.before->plan = std::make_shared<Plan>(h.before, std::vector<Role>(h.before.results.size()));
@@ -144,7 +158,9 @@ void Function::Impl::plan(Program& p, Passes passes, const std::string& title) c
   picture_plan(title, p.graph, *p.plan);
 }
 
-Function::Function(CompileOptions o, Where w) : impl_(new Impl) { impl_->options = o, impl_->where = w; }
+Function::Function(CompileOptions o, Where w) : impl_(new Impl) {
+  impl_->options = o, impl_->where = w;
+}
 Function::~Function() = default;
 bool Function::committed() { return last_committed; }
 int Function::traces() const {
@@ -159,26 +175,35 @@ Function::Stats Function::stats() const {
   std::lock_guard l(impl_->mutex);
   if (!impl_->last) return {};
   const Plan& p = *impl_->last->run.plan;
-  return {p.calls(), p.early(), size_t(p.arena_bytes()), size_t(p.values_bytes()), size_t(p.in_place()), size_t(p.state_in_place())};
+  return {p.calls(),
+          p.early(),
+          size_t(p.arena_bytes()),
+          size_t(p.values_bytes()),
+          size_t(p.in_place()),
+          size_t(p.state_in_place())};
 }
 
-std::shared_ptr<Function::Impl::Traced> Function::Impl::respecialised(const Traced& from, const Sigs& sigs) const {
+std::shared_ptr<Function::Impl::Traced> Function::Impl::respecialised(const Traced& from,
+                                                                      const Sigs& sigs) const {
   auto n = std::make_shared<Traced>(from);
   for (Program* p : {&n->run, &n->apply}) {
     if (p == &n->apply && !n->has_apply) continue;
     Sigs leaf;
     for (size_t i = 0; i < p->leaves.size(); ++i)
-      leaf.push_back(p->leaves[i].arg >= 0 ? sigs[size_t(p->leaves[i].arg)] : p->graph.values[size_t(p->graph.leaves[i])]);
+      leaf.push_back(p->leaves[i].arg >= 0 ? sigs[size_t(p->leaves[i].arg)]
+                                           : p->graph.values[size_t(p->graph.leaves[i])]);
     p->graph.respecialise(leaf);
     for (size_t i = 0; i < p->targets.size(); ++i)
-      if (!(p->graph.values[size_t(p->graph.results[p->outputs + p->predicates + i])] == p->targets[i]->sig))
+      if (!(p->graph.values[size_t(p->graph.results[p->outputs + p->predicates + i])] ==
+            p->targets[i]->sig))
         fail({"variable \"", p->targets[i]->name, "\" would change its shape"});
     plan(*p, n->passes = passes(), "compiled at " + str(where) + ", again for " + describe(sigs));
   }
   return n;
 }
 
-std::shared_ptr<Function::Impl::Traced> Function::Impl::traced(const Sigs& sigs, const Body& body) const {
+std::shared_ptr<Function::Impl::Traced> Function::Impl::traced(const Sigs& sigs,
+                                                               const Body& body) const {
   auto t = std::make_shared<Traced>();
   Transaction tx(Transaction::kTrace);
   tx.micro_batches = options.micro_batches;
@@ -206,13 +231,16 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::traced(const Sigs& sigs,
   if (t->has_apply) {
     std::vector<Edge> now(run.begin(), run.begin() + long(outs.size()));
     for (size_t i = 0; i < run_targets.size(); ++i)
-      if (!std::count(tx.accumulators.begin(), tx.accumulators.end(), run_targets[i])) now.push_back(run[outs.size() + i]);
+      if (!std::count(tx.accumulators.begin(), tx.accumulators.end(), run_targets[i]))
+        now.push_back(run[outs.size() + i]);
     refuse_pooled(now, tx);
   }
-  t->run = program(run, outs.size(), t->has_apply ? 0 : tx.predicates.size(), run_targets, tx, true);
+  t->run =
+      program(run, outs.size(), t->has_apply ? 0 : tx.predicates.size(), run_targets, tx, true);
   if (t->has_apply) t->apply = program(apply, 0, tx.predicates.size(), apply_targets, tx, false);
   t->reads = reads_of(t->run);
-  t->shape_seen = tx.shape_seen, t->accumulators = tx.accumulators, t->settings = std::move(tx.settings);
+  t->shape_seen = tx.shape_seen, t->accumulators = tx.accumulators,
+  t->settings = std::move(tx.settings);
   t->pooled = tx.pooled, t->grouped = Communicator::current();
   return t;
 }
@@ -232,17 +260,22 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
       continue;
     }
     bool same_rank = true;
-    for (size_t i = 0; i < sigs.size(); ++i) same_rank &= sigs[i].dtype == c->sigs[i].dtype && sigs[i].shape.rank() == c->sigs[i].shape.rank();
+    for (size_t i = 0; i < sigs.size(); ++i)
+      same_rank &=
+          sigs[i].dtype == c->sigs[i].dtype && sigs[i].shape.rank() == c->sigs[i].shape.rank();
     if (!same_rank) {
       why = "element type or rank " + describe(c->sigs) + " -> " + describe(sigs);
       continue;
     }
     if (!c->modes_hold()) {
-      why = c->pooled && c->grouped != bool(Communicator::current()) ? "it pools, and whether there is a group of ranks has changed" : "a setting that was read has changed";
+      why = c->pooled && c->grouped != bool(Communicator::current())
+                ? "it pools, and whether there is a group of ranks has changed"
+                : "a setting that was read has changed";
       continue;
     }
     if (c->shape_seen) {
-      why = "shape " + describe(c->sigs) + " -> " + describe(sigs) + ", and the traced function looked at a shape";
+      why = "shape " + describe(c->sigs) + " -> " + describe(sigs) +
+            ", and the traced function looked at a shape";
       continue;
     }
     try {
@@ -262,21 +295,27 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
     t = traced(sigs, body);
     for (Program* p : {&t->run, &t->apply}) {
       if (p == &t->apply && !t->has_apply) continue;
-      plan(*p, t->passes = passes(), "compiled at " + str(where) + " for " + describe(sigs) + (p == &t->apply ? ", applying the step" : ""));
+      plan(*p, t->passes = passes(),
+           "compiled at " + str(where) + " for " + describe(sigs) +
+               (p == &t->apply ? ", applying the step" : ""));
     }
   }
   t->sigs = sigs, t->used = ++clock;
-  if (!cache.empty() && cache.size() >= options.max_plans) cache.erase(std::min_element(cache.begin(), cache.end(), [](auto& a, auto& b) { return a->used < b->used; }));
+  if (!cache.empty() && cache.size() >= options.max_plans)
+    cache.erase(std::min_element(cache.begin(), cache.end(),
+                                 [](auto& a, auto& b) { return a->used < b->used; }));
   cache.push_back(t);
   return last = t;
 }
 
 namespace {
 // What depends on variables alone, made now unless it is there for these versions.
-void add_steady(Program::Before& b, std::vector<BufferPtr>& leaves, const std::vector<uint64_t>& versions) {
+void add_steady(Program::Before& b, std::vector<BufferPtr>& leaves,
+                const std::vector<uint64_t>& versions) {
   {
     std::lock_guard l(b.mutex);
-    if (!versions.empty() && versions == b.versions) return void(leaves.insert(leaves.end(), b.values.begin(), b.values.end()));
+    if (!versions.empty() && versions == b.versions)
+      return void(leaves.insert(leaves.end(), b.values.begin(), b.values.end()));
   }
   std::vector<BufferPtr> in;
   for (int i : b.leaves) in.push_back(leaves[size_t(i)]);
@@ -290,8 +329,10 @@ void add_steady(Program::Before& b, std::vector<BufferPtr>& leaves, const std::v
 }
 }  // namespace
 
-// One run: snapshot, early part, predicate, late part with commit. An exception before the commit leaves no trace.
-bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs, Transaction* join) {
+// One run: snapshot, early part, predicate, late part with commit. An exception before the commit
+// leaves no trace.
+bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args,
+                         std::vector<BufferPtr>& outs, Transaction* join) {
   std::vector<std::unique_lock<std::mutex>> locks;
   if (!p.targets.empty() && !join) {
     std::vector<VarState*> order;
@@ -303,7 +344,8 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
       if (l.var)
         if (Edge* e = join->proposal(l.var)) evaluate({*e});
   std::vector<BufferPtr> leaves;
-  std::vector<uint64_t> versions;  // of what the early part reads; none inside a step, which may have written
+  std::vector<uint64_t>
+      versions;  // of what the early part reads; none inside a step, which may have written
   leaves.reserve(p.leaves.size());
   {
     std::shared_lock snapshot(state_mutex());
@@ -316,8 +358,12 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
       if (join && !e)  // a step reads one version of a variable
         for (auto& r : join->reads)
           if (r.first == l.var) e = &r.second;
-      if (e) leaves.push_back(e->node->values[size_t(e->out)]);
-      else leaves.push_back(l.var->fixed_address ? copy_of(*l.var->value, l.var->sig.bytes()) : l.var->value);  // memory that stays is written in place
+      if (e)
+        leaves.push_back(e->node->values[size_t(e->out)]);
+      else
+        leaves.push_back(l.var->fixed_address
+                             ? copy_of(*l.var->value, l.var->sig.bytes())
+                             : l.var->value);  // memory that stays is written in place
       if (join && !e) {
         auto n = make_leaf_node(read_op(), l.var->sig);  // the step now depends on this version
         n->var = l.var, n->tracked = true, n->values = {leaves.back()};
@@ -337,17 +383,23 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
     plan.bind(*r, std::move(leaves), std::vector<char>(plan.graph().results.size(), 1));
     plan.execute(*r, false);
     plan.execute(*r, true);
-    for (size_t i = 0; i < p.predicates; ++i) join->predicates.push_back(tensor(plan.result_sig(p.outputs + i), r->results[p.outputs + i]).edge());
-    for (size_t i = 0; i < p.targets.size(); ++i) join->propose(p.targets[i], tensor(p.targets[i]->sig, r->results[first + i]));
+    for (size_t i = 0; i < p.predicates; ++i)
+      join->predicates.push_back(
+          tensor(plan.result_sig(p.outputs + i), r->results[p.outputs + i]).edge());
+    for (size_t i = 0; i < p.targets.size(); ++i)
+      join->propose(p.targets[i], tensor(p.targets[i]->sig, r->results[first + i]));
     outs.assign(r->results.begin(), r->results.begin() + long(p.outputs));
     return true;
   }
   plan.bind(*r, std::move(leaves));
   plan.execute(*r, false);
   bool ok = true;
-  for (size_t i = 0; i < p.predicates; ++i) ok &= *static_cast<const bool*>(r->results[p.outputs + i]->data());
-  for (size_t i = 0; i < p.targets.size(); ++i)  // state is ours to write; somebody else's memory is not
-    if (BufferPtr& b = r->results[first + i]; b && b->imported()) b = copy_of(*b, p.targets[i]->sig.bytes());
+  for (size_t i = 0; i < p.predicates; ++i)
+    ok &= *static_cast<const bool*>(r->results[p.outputs + i]->data());
+  for (size_t i = 0; i < p.targets.size();
+       ++i)  // state is ours to write; somebody else's memory is not
+    if (BufferPtr& b = r->results[first + i]; b && b->imported())
+      b = copy_of(*b, p.targets[i]->sig.bytes());
   if (!p.targets.empty()) {
     std::unique_lock commit(state_mutex());  // no snapshot can be taken while state is written over
     if (ok) {
@@ -355,9 +407,12 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
         if (plan.roles()[first + i].over < 0) continue;
         auto& v = *p.targets[i];
         auto& spare = r->spare[first + i];
-        const bool ours = v.value.use_count() == 2 && !v.value->imported();  // the variable's and this run's own: write over it
-        std::atomic_thread_fence(std::memory_order_acquire);  // what others read of it came before they let go
-        if (ours || v.fixed_address) plan.place(*r, first + i, v.value);
+        const bool ours = v.value.use_count() == 2 &&
+                          !v.value->imported();  // the variable's and this run's own: write over it
+        std::atomic_thread_fence(
+            std::memory_order_acquire);  // what others read of it came before they let go
+        if (ours || v.fixed_address)
+          plan.place(*r, first + i, v.value);
         else {
           if (!spare || spare.use_count() != 1) spare = make_buffer(v.sig.bytes());
           plan.place(*r, first + i, spare);
@@ -375,7 +430,8 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args, s
       }
       BufferPtr old = v.value;
       publish(v, b);
-      if (BufferPtr& spare = r->spare[plan.home(first + i)]; spare == b && !v.fixed_address) spare = old;  // ping-pong
+      if (BufferPtr& spare = r->spare[plan.home(first + i)]; spare == b && !v.fixed_address)
+        spare = old;  // ping-pong
     }
   }
   outs.assign(r->results.begin(), r->results.begin() + long(p.outputs));
@@ -398,10 +454,14 @@ Tensors Function::operator()(const Tensors& args, const Body& body) {
     if (t->run.predicates && !tx) impl_->count(last_committed);
     return impl_->results(*t, args, std::move(outs), tx);
   }
-  if (tx) fail(Code::FailedPrecondition, {"compile: a function with micro-batches commits by itself; it cannot be called inside a Step, at ", str(impl_->where)});
+  if (tx)
+    fail(Code::FailedPrecondition, {"compile: a function with micro-batches commits by itself; it "
+                                    "cannot be called inside a Step, at ",
+                                    str(impl_->where)});
   std::lock_guard one(impl_->group_mutex);
   if (impl_->micro_done && impl_->group->accumulators != t->accumulators)
-    fail(Code::FailedPrecondition, {"compile: the micro-batches of one step pool different values, at ", str(impl_->where)});
+    fail(Code::FailedPrecondition,
+         {"compile: the micro-batches of one step pool different values, at ", str(impl_->where)});
   last_committed = impl_->run(t->run, in, outs, nullptr);
   Tensors r = impl_->results(*t, args, std::move(outs), nullptr);
   impl_->group = t;
@@ -409,9 +469,10 @@ Tensors Function::operator()(const Tensors& args, const Body& body) {
   return r;
 }
 
-// In a step a result keeps its dependence, and a gradient through it is an error. Outside, nothing would end that history, so it is a
-// constant that knows it is not one.
-Tensors Function::Impl::results(const Traced& t, const Tensors& args, std::vector<BufferPtr> outs, Transaction* tx) const {
+// In a step a result keeps its dependence, and a gradient through it is an error. Outside, nothing
+// would end that history, so it is a constant that knows it is not one.
+Tensors Function::Impl::results(const Traced& t, const Tensors& args, std::vector<BufferPtr> outs,
+                                Transaction* tx) const {
   std::vector<Edge> in;
   bool opaque = false;
   for (auto& a : args) {
@@ -422,7 +483,8 @@ Tensors Function::Impl::results(const Traced& t, const Tensors& args, std::vecto
   if (reads && keep) in.push_back(t.reads);
   Tensors r;
   for (size_t i = 0; i < outs.size(); ++i) {
-    auto n = make_leaf_node(in.empty() ? constant_op() : compiled_op(), t.run.plan->result_sig(i), where);
+    auto n = make_leaf_node(in.empty() ? constant_op() : compiled_op(), t.run.plan->result_sig(i),
+                            where);
     n->values = {std::move(outs[i])};
     n->in = in, n->tracked = !in.empty(), n->opaque = opaque || (reads && !keep);
     n->ready.store(true, std::memory_order_release);
@@ -433,18 +495,21 @@ Tensors Function::Impl::results(const Traced& t, const Tensors& args, std::vecto
 }
 
 bool Function::apply() {
-  if (Transaction::current()) fail(Code::FailedPrecondition, {"apply: a Step or a trace is open on this thread"});
+  if (Transaction::current())
+    fail(Code::FailedPrecondition, {"apply: a Step or a trace is open on this thread"});
   std::lock_guard one(impl_->group_mutex);
   if (!impl_->micro_done) fail(Code::FailedPrecondition, {"apply: no micro-batch has run"});
   return impl_->apply_group();
 }
-// Whatever happens, the group ends: its accumulators become n = 0, for which merging is the identity.
+// Whatever happens, the group ends: its accumulators become n = 0, for which merging is the
+// identity.
 bool Function::Impl::apply_group() {
   struct End {
     Impl& f;
     std::vector<BufferPtr> zero;
     explicit End(Impl& f) : f(f) {
-      for (auto& a : f.group->accumulators) zero.push_back(zeros(a->sig.shape, a->sig.dtype).buffer());
+      for (auto& a : f.group->accumulators)
+        zero.push_back(zeros(a->sig.shape, a->sig.dtype).buffer());
     }
     ~End() {
       std::unique_lock l(state_mutex());
@@ -467,7 +532,9 @@ Program trace(const Sigs& args, const Function::Body& body) {
   Tensors p;
   for (size_t i = 0; i < args.size(); ++i) p.push_back(placeholder(args[i], int(i)));
   Tensors outs = body(p);
-  if (!tx.proposals.empty()) fail({"trace: the function writes variable \"", tx.proposals[0].first->name, "\", expected a pure function"});
+  if (!tx.proposals.empty())
+    fail({"trace: the function writes variable \"", tx.proposals[0].first->name,
+          "\", expected a pure function"});
   std::vector<Edge> edges;
   for (auto& o : outs) {
     if (!o) fail({"trace: the function returned an empty tensor"});

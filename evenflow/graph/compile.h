@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// compile(f): traces a function once per signature (element types, ranks, settings read; extents only if it looked at one) and keeps
-// the plan. TensorFlow's tf.function.
+// compile(f): traces a function once per signature (element types, ranks, settings read; extents
+// only if it looked at one) and keeps the plan. TensorFlow's tf.function.
 #pragma once
 #include <functional>
 #include <mutex>
@@ -14,16 +14,18 @@ namespace evenflow {
 
 /// Which passes rewrite a graph before it is planned: none; those that keep every bit; all.
 enum class Passes : uint8_t { none, exact, all };
-/// EVENFLOW_PASSES=none|exact|all, else all; what set_default_passes() said comes first. A compiled function plans anew when
-/// it has changed.
+/// EVENFLOW_PASSES=none|exact|all, else all; what set_default_passes() said comes first. A compiled
+/// function plans anew when it has changed.
 Passes default_passes();
 void set_default_passes(Passes which);
 
 struct CompileOptions {
-  int micro_batches = 1;       ///< runs whose pooled values are merged before the step is applied
-  bool use_reference = false;  ///< every operation by its reference: slow, the oracle of the tests; no passes
-  std::optional<Passes> passes = {};  ///< which rewrites the graph goes through; absent: default_passes()
-  size_t max_plans = 16;       ///< kept, least recently used first out
+  int micro_batches = 1;  ///< runs whose pooled values are merged before the step is applied
+  bool use_reference =
+      false;  ///< every operation by its reference: slow, the oracle of the tests; no passes
+  std::optional<Passes> passes =
+      {};                 ///< which rewrites the graph goes through; absent: default_passes()
+  size_t max_plans = 16;  ///< kept, least recently used first out
 };
 
 /// The kept traces and plans of one function. Safe for concurrent callers.
@@ -43,7 +45,8 @@ class Function {
   std::vector<std::string> log() const;
   /// What the last plan of this thread's last call costs.
   struct Stats {
-    size_t calls = 0, early = 0, arena_bytes = 0, values_bytes = 0, in_place = 0, state_in_place = 0;
+    size_t calls = 0, early = 0, arena_bytes = 0, values_bytes = 0, in_place = 0,
+           state_in_place = 0;
   };
   Stats stats() const;
   struct Impl;
@@ -62,19 +65,27 @@ inline Tensors to_tensors(Tensors t) { return t; }
 template <class F>
 class Compiled {
  public:
-  Compiled(F f, std::shared_ptr<Function> function) : f_(std::move(f)), function_(std::move(function)) {}
+  Compiled(F f, std::shared_ptr<Function> function)
+      : f_(std::move(f)), function_(std::move(function)) {}
   template <class... T>
   auto operator()(const T&... args) const {
-    using R = std::invoke_result_t<const F&, decltype((void(args), std::declval<const Tensor&>()))...>;
+    using R =
+        std::invoke_result_t<const F&, decltype((void(args), std::declval<const Tensor&>()))...>;
     auto body = [&](const Tensors& p) -> Tensors {
-      return [&]<size_t... I>(std::index_sequence<I...>) -> Tensors {
-        if constexpr (std::is_void_v<R>) { f_(p[I]...); return {}; }
-        else return detail::to_tensors(f_(p[I]...));
-      }(std::index_sequence_for<T...>{});
+      return [&]<size_t... I>(std::index_sequence<I...>)->Tensors {
+        if constexpr (std::is_void_v<R>) {
+          f_(p[I]...);
+          return {};
+        } else
+          return detail::to_tensors(f_(p[I]...));
+      }
+      (std::index_sequence_for<T...>{});
     };
     Tensors r = (*function_)({In(args).as()...}, body);
-    if constexpr (std::is_same_v<R, Tensor>) return r[0];
-    else if constexpr (!std::is_void_v<R>) return r;
+    if constexpr (std::is_same_v<R, Tensor>)
+      return r[0];
+    else if constexpr (!std::is_void_v<R>)
+      return r;
   }
   Function& function() const { return *function_; }
 
@@ -82,7 +93,8 @@ class Compiled {
   F f_;
   std::shared_ptr<Function> function_;
 };
-/// f takes tensors and returns a Tensor, Tensors or nothing. It is kept by value: capture Variables by value too.
+/// f takes tensors and returns a Tensor, Tensors or nothing. It is kept by value: capture Variables
+/// by value too.
 template <class F>
 Compiled<F> compile(F f, CompileOptions options = {}, Where where = Where::current()) {
   return {std::move(f), std::make_shared<Function>(options, where)};

@@ -37,7 +37,8 @@ class PlanCache {
   static constexpr size_t kMax = 256;
   std::mutex mutex_;
   std::list<Key> order_;  // most recently used first
-  std::unordered_map<Key, std::pair<std::shared_ptr<const Plan>, std::list<Key>::iterator>, KeyHash> map_;
+  std::unordered_map<Key, std::pair<std::shared_ptr<const Plan>, std::list<Key>::iterator>, KeyHash>
+      map_;
 };
 PlanCache& cache() {
   static PlanCache c;
@@ -53,7 +54,9 @@ void clear_plan_cache() { cache().clear(); }
 std::vector<BufferPtr> evaluate(const std::vector<Edge>& want, bool last) {
   std::vector<Edge> roots;
   for (auto& e : want) {
-    if (e.node->symbolic) fail(Code::FailedPrecondition, {str(*e.node), ": this tensor has no value: it stands for a value inside a trace"});
+    if (e.node->symbolic)
+      fail(Code::FailedPrecondition,
+           {str(*e.node), ": this tensor has no value: it stands for a value inside a trace"});
     if (!has_value(*e.node)) roots.push_back(e);
   }
   if (!roots.empty()) {
@@ -69,9 +72,11 @@ std::vector<BufferPtr> evaluate(const std::vector<Edge>& want, bool last) {
     Extracted& x = ex.x;
     for (auto& r : roots)
       if (ex.keeps(*r.node) && !seen[r.node.get()]++) made.push_back(r.node);
-    const bool keep = !last && Transaction::current();  // a read in the middle of a step: its gradient will want what it passes
+    const bool keep = !last && Transaction::current();  // a read in the middle of a step: its
+                                                        // gradient will want what it passes
     for (auto& n : x.visited)
-      if ((n->handles > 0 || (keep && n->tracked)) && !n->symbolic && !seen[n.get()]++) made.push_back(n);  // never pass what is held without keeping it
+      if ((n->handles > 0 || (keep && n->tracked)) && !n->symbolic && !seen[n.get()]++)
+        made.push_back(n);  // never pass what is held without keeping it
     x.key.push_back(2);
     for (auto& n : made)
       for (size_t o = 0; o < n->sigs.size(); ++o) {
@@ -98,7 +103,8 @@ std::vector<BufferPtr> evaluate(const std::vector<Edge>& want, bool last) {
       if (!has_value(*n)) {  // else another thread was first: the same bits
         n->values.assign(run->results.begin() + long(k), run->results.begin() + long(k + count));
         n->ready.store(true, std::memory_order_release);
-        if (!n->tracked) forget.push_back(n.get());  // nothing to differentiate: drop what it came from
+        if (!n->tracked)
+          forget.push_back(n.get());  // nothing to differentiate: drop what it came from
       }
       k += count;
     }

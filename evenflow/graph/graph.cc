@@ -16,14 +16,16 @@ Sigs Graph::sigs(const std::vector<int>& ids) const {
   return r;
 }
 void Graph::respecialise(std::span<const Sig> s) {
-  if (s.size() != leaves.size()) fail(Code::Internal, {"graph: ", s.size(), " signatures for ", leaves.size(), " leaves"});
+  if (s.size() != leaves.size())
+    fail(Code::Internal, {"graph: ", s.size(), " signatures for ", leaves.size(), " leaves"});
   for (size_t i = 0; i < leaves.size(); ++i) values[size_t(leaves[i])] = s[i];
   for (auto& c : calls) {
     Sigs out;
     try {
       out = c.op->shape(sigs(c.in), c.attrs.get());
     } catch (const Error& e) {
-      fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ", str(c.where)});
+      fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ",
+                      str(c.where)});
     }
     for (size_t i = 0; i < out.size(); ++i) values[size_t(c.out[i])] = out[i];
   }
@@ -51,9 +53,12 @@ struct Extractor::Impl {
   std::vector<int> ids;
   std::unordered_map<Key, std::vector<int>, KeyHash> twins;
 };
-Extractor::Extractor(std::function<bool(const Node&)> is_leaf) : impl_(new Impl{std::move(is_leaf), {}, {}, {}}) {}
+Extractor::Extractor(std::function<bool(const Node&)> is_leaf)
+    : impl_(new Impl{std::move(is_leaf), {}, {}, {}}) {}
 Extractor::~Extractor() = default;
-int Extractor::id(const Edge& e) const { return impl_->ids[size_t(impl_->first.at(e.node.get()) + e.out)]; }
+int Extractor::id(const Edge& e) const {
+  return impl_->ids[size_t(impl_->first.at(e.node.get()) + e.out)];
+}
 bool Extractor::keeps(const Node& n) const { return impl_->first.count(&n); }
 
 void Extractor::walk(const std::vector<Edge>& roots) {
@@ -131,7 +136,8 @@ Tensors instantiate(const Graph& g, const Tensors& leaves) {
   return r;
 }
 
-// ---- lowering -----------------------------------------------------------------------------------------------------------
+// ---- lowering
+// -----------------------------------------------------------------------------------------------------------
 namespace {
 bool has_kernel(const Graph& g, const Graph::Call& c) {
   if (c.op->traits.reshape || c.op->loop || c.op == &read_op()) return true;
@@ -149,19 +155,24 @@ Graph reference_of(const Graph& g, const Graph::Call& c) {
   Tensors in;
   for (int v : c.in) in.push_back(placeholder(g.values[size_t(v)], int(in.size())));
   Tensors out = c.op->reference(in, c.attrs.get());
-  if (out.size() != c.out.size()) fail(Code::Internal, {c.op->name, ": its reference gives ", out.size(), " values, expected ", c.out.size()});
+  if (out.size() != c.out.size())
+    fail(Code::Internal,
+         {c.op->name, ": its reference gives ", out.size(), " values, expected ", c.out.size()});
   std::vector<Edge> roots;
   for (size_t i = 0; i < out.size(); ++i) {
     if (out[i].sig() != g.values[size_t(c.out[i])])
-      fail(Code::Internal, {c.op->name, ": output ", i, " of its reference is ", str(out[i].sig()), ", expected ", str(g.values[size_t(c.out[i])])});
+      fail(Code::Internal, {c.op->name, ": output ", i, " of its reference is ", str(out[i].sig()),
+                            ", expected ", str(g.values[size_t(c.out[i])])});
     roots.push_back(out[i].edge());
   }
   Extracted x = extract(roots, [](const Node& n) { return !n.symbolic || n.in.empty(); });
   std::vector<int> leaves(in.size(), -1);
   for (size_t i = 0; i < x.leaves.size(); ++i) {
     Node& n = *x.leaves[i].node;
-    if (n.symbolic) leaves[size_t(n.index)] = x.graph.leaves[i];
-    else x.graph.constants.push_back({x.graph.leaves[i], Tensor(x.leaves[i]).buffer()});
+    if (n.symbolic)
+      leaves[size_t(n.index)] = x.graph.leaves[i];
+    else
+      x.graph.constants.push_back({x.graph.leaves[i], Tensor(x.leaves[i]).buffer()});
   }
   for (size_t i = 0; i < leaves.size(); ++i)
     if (leaves[i] < 0) leaves[i] = x.graph.add_value(in[i].sig());
@@ -189,7 +200,9 @@ Graph lower(const Graph& g, bool use_reference) {
       r.calls.push_back(std::move(d));
       continue;
     }
-    if (!c.op->reference) fail(Code::Unimplemented, {c.op->name, ": no kernel takes this call and it has no reference, at ", str(c.where)});
+    if (!c.op->reference)
+      fail(Code::Unimplemented,
+           {c.op->name, ": no kernel takes this call and it has no reference, at ", str(c.where)});
     const Graph ref = lower(reference_of(g, c), use_reference);
     std::vector<int> in(ref.values.size(), -1);
     auto inner = [&](int v) {

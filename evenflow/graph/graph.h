@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The flat form of a graph: what passes, planning, sub-graphs and saving work on. Values are numbers, calls are in topological order.
+// The flat form of a graph: what passes, planning, sub-graphs and saving work on. Values are
+// numbers, calls are in topological order.
 #pragma once
 #include <functional>
 #include <memory>
@@ -19,10 +20,10 @@ struct Graph {
     Where where;
     std::shared_ptr<const std::string> name;
   };
-  Sigs values;                                        ///< signature of each value
+  Sigs values;  ///< signature of each value
   std::vector<Call> calls;
-  std::vector<int> leaves;                            ///< values given to a run
-  std::vector<std::pair<int, BufferPtr>> constants;   ///< values that are known
+  std::vector<int> leaves;                           ///< values given to a run
+  std::vector<std::pair<int, BufferPtr>> constants;  ///< values that are known
   std::vector<int> results;
 
   int add_value(const Sig& sig) {
@@ -36,11 +37,12 @@ struct Graph {
 /// A line a call: "%5 = conv2d(%1, %2) strides=[1, 1] : f32[8,8,8,16]".
 std::string str(const Graph& graph);
 
-/// Pointer nodes to the flat form. Leaves are nodes for which is_leaf holds. Twins (same operation, attributes, inputs) are merged.
+/// Pointer nodes to the flat form. Leaves are nodes for which is_leaf holds. Twins (same operation,
+/// attributes, inputs) are merged.
 struct Extracted {
   Graph graph;
-  std::vector<Edge> leaves;       ///< of graph.leaves
-  Key key;                        ///< structure and leaf signatures
+  std::vector<Edge> leaves;  ///< of graph.leaves
+  Key key;                   ///< structure and leaf signatures
   std::vector<NodePtr> visited;
 };
 class Extractor {
@@ -64,7 +66,8 @@ Tensors instantiate(const Graph& graph, const Tensors& leaves);
 /// The reference of a call as a graph of its own; its leaves are the call's inputs.
 Graph reference_of(const Graph& graph, const Graph::Call& call);
 
-/// Replaces calls that no kernel takes (or, with use_reference, all that have one) by their references.
+/// Replaces calls that no kernel takes (or, with use_reference, all that have one) by their
+/// references.
 Graph lower(const Graph& graph, bool use_reference);
 
 }  // namespace evenflow

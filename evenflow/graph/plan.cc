@@ -15,30 +15,38 @@
 
 namespace evenflow {
 namespace {
-constexpr int64_t kHeavy = 1 << 20;  // bytes of values from which a run moves to an executor thread: below, the hand-over costs more
+constexpr int64_t kHeavy = 1 << 20;  // bytes of values from which a run moves to an executor
+                                     // thread: below, the hand-over costs more
 using Clock = std::chrono::steady_clock;
-int64_t aligned(int64_t n) { return (n + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment; }
+int64_t aligned(int64_t n) {
+  return (n + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
+}
 }  // namespace
 
 bool checks_nan() {
-  static const bool on = std::getenv("EVENFLOW_CHECK") && std::string_view(std::getenv("EVENFLOW_CHECK")) == "nan";
+  static const bool on =
+      std::getenv("EVENFLOW_CHECK") && std::string_view(std::getenv("EVENFLOW_CHECK")) == "nan";
   return on;
 }
 
-Plan::Plan(const Graph& graph, std::vector<Role> roles, bool use_reference) : graph_(lower(graph, use_reference)), roles_(std::move(roles)) {
+Plan::Plan(const Graph& graph, std::vector<Role> roles, bool use_reference)
+    : graph_(lower(graph, use_reference)), roles_(std::move(roles)) {
   if (checks_nan())
-    for (auto& r : roles_) r.late = false;  // a check can fail, and what can fail must not write over state
+    for (auto& r : roles_)
+      r.late = false;  // a check can fail, and what can fail must not write over state
   schedule();
   choose_kernels();
   lay_out();
   if (logs(Topic::memory))
-    log(Topic::memory, concat({"plan: ", order_.size(), " calls, arena ", arena_bytes_, " B (", values_bytes_, " B as separate buffers), ", in_place_,
-                               " in place, ", state_in_place_, " over their variable"}));
+    log(Topic::memory, concat({"plan: ", order_.size(), " calls, arena ", arena_bytes_, " B (",
+                               values_bytes_, " B as separate buffers), ", in_place_, " in place, ",
+                               state_in_place_, " over their variable"}));
   if (logs(Topic::pass)) log(Topic::pass, "plan\n" + listing());
 }
 
 bool Plan::alias(const Graph::Call& c) const {
-  return c.op->traits.reshape || (c.op->traits.alias && graph_.values[size_t(c.in[0])] == graph_.values[size_t(c.out[0])]);
+  return c.op->traits.reshape ||
+         (c.op->traits.alias && graph_.values[size_t(c.in[0])] == graph_.values[size_t(c.out[0])]);
 }
 
 // What is needed, in which order, early or late.
@@ -54,7 +62,8 @@ void Plan::schedule() {
       for (size_t i = 0; i < g.calls[o].in.size(); ++i)
         if (!shape_only(g.calls[o], i)) wanted[size_t(g.calls[o].in[i])] = 1;
   }
-  // Late: pointwise calls that feed nothing but proposals. They run after the predicate, and so may write over state.
+  // Late: pointwise calls that feed nothing but proposals. They run after the predicate, and so may
+  // write over state.
   for (size_t i = 0; i < roles_.size(); ++i)
     if (!roles_[i].late) blocked[size_t(g.results[i])] = 1;
   for (size_t o = nc; o--;) {
@@ -69,7 +78,8 @@ void Plan::schedule() {
   storage_.resize(nv);
   for (size_t v = 0; v < nv; ++v) storage_[v] = int(v);
   for (size_t o = 0; o < nc; ++o)
-    if (auto& c = g.calls[o]; needed[o] && alias(c)) storage_[size_t(c.out[0])] = storage_[size_t(c.in[0])];
+    if (auto& c = g.calls[o]; needed[o] && alias(c))
+      storage_[size_t(c.out[0])] = storage_[size_t(c.in[0])];
   for (char pass : {0, 1}) {
     for (size_t o = 0; o < nc; ++o)
       if (needed[o] && late[o] == pass && !alias(g.calls[o])) order_.push_back({int(o), {}, {}});
@@ -83,22 +93,28 @@ void Plan::choose_kernels() {
     const Sigs in = graph_.sigs(c.in), out = graph_.sigs(c.out);
     Selected k = select_kernel(*c.op, {in, out}, c.attrs);
     if (!k.prepared.run) fail(Code::Internal, {c.op->name, ": no kernel after lowering"});
-    s.kernel = std::move(k.prepared), s.kernel_name = std::move(k.kernel), s.accumulates = k.accumulates;
+    s.kernel = std::move(k.prepared), s.kernel_name = std::move(k.kernel),
+    s.accumulates = k.accumulates;
   }
 }
 
 void Plan::lay_out() {
   Graph& g = graph_;
   storages_.resize(g.values.size());
-  std::vector<int> last(g.values.size(), -1), leaf_refs(g.values.size()), producer(g.values.size(), -1), position(g.values.size(), -1);
+  std::vector<int> last(g.values.size(), -1), leaf_refs(g.values.size()),
+      producer(g.values.size(), -1), position(g.values.size(), -1);
   const int n_leaves = int(g.leaves.size());
-  for (int i = 0; i < n_leaves; ++i) storages_[size_t(g.leaves[size_t(i)])] = {Storage::kLeaf, i, -1};
-  for (size_t i = 0; i < g.constants.size(); ++i) storages_[size_t(g.constants[i].first)] = {Storage::kLeaf, n_leaves + int(i), -1};
+  for (int i = 0; i < n_leaves; ++i)
+    storages_[size_t(g.leaves[size_t(i)])] = {Storage::kLeaf, i, -1};
+  for (size_t i = 0; i < g.constants.size(); ++i)
+    storages_[size_t(g.constants[i].first)] = {Storage::kLeaf, n_leaves + int(i), -1};
   for (size_t i = 0; i < g.results.size(); ++i) {
     const size_t v = size_t(storage_[size_t(g.results[i])]);
     auto& s = storages_[v];
-    if (s.kind == Storage::kArena) s = {Storage::kResult, int(i), -1};
-    else if (s.kind == Storage::kLeaf) ++leaf_refs[v];
+    if (s.kind == Storage::kArena)
+      s = {Storage::kResult, int(i), -1};
+    else if (s.kind == Storage::kLeaf)
+      ++leaf_refs[v];
   }
   for (int p = 0; p < int(order_.size()); ++p) {
     auto& c = g.calls[size_t(order_[size_t(p)].call)];
@@ -106,20 +122,29 @@ void Plan::lay_out() {
       if (!shape_only(c, i)) last[size_t(storage_[size_t(c.in[i])])] = p;
     for (int v : c.out) producer[size_t(v)] = order_[size_t(p)].call, position[size_t(v)] = p;
   }
-  auto may_overwrite = [&](const Graph::Call& c, int p, int s, const Sig& out) {  // call p is the last reader of storage s, index for index
-    if (!c.op->traits.pointwise || last[size_t(s)] != p) return false;
-    for (size_t i = 0; i < c.in.size(); ++i)
-      if (!shape_only(c, i) && storage_[size_t(c.in[i])] == s && !(g.values[size_t(c.in[i])] == out)) return false;
-    return true;
-  };
-  // A proposal over its own variable: only late, only by the last reader, only if nobody takes the old value away.
+  auto may_overwrite =
+      [&](const Graph::Call& c, int p, int s,
+          const Sig& out) {  // call p is the last reader of storage s, index for index
+        if (!c.op->traits.pointwise || last[size_t(s)] != p) return false;
+        for (size_t i = 0; i < c.in.size(); ++i)
+          if (!shape_only(c, i) && storage_[size_t(c.in[i])] == s &&
+              !(g.values[size_t(c.in[i])] == out))
+            return false;
+        return true;
+      };
+  // A proposal over its own variable: only late, only by the last reader, only if nobody takes the
+  // old value away.
   for (size_t i = 0; i < roles_.size(); ++i) {
     const int d = roles_[i].over;
     roles_[i].over = -1;
     if (d < 0 || !roles_[i].late) continue;
     const int s = g.leaves[size_t(d)], v = storage_[size_t(g.results[i])], p = position[size_t(v)];
-    if (p < int(early_) || leaf_refs[size_t(s)] || storages_[size_t(v)].kind != Storage::kResult || storages_[size_t(v)].index != int(i)) continue;
-    if (last[size_t(s)] < p || may_overwrite(g.calls[size_t(producer[size_t(v)])], p, s, g.values[size_t(v)])) roles_[i].over = d, ++state_in_place_;
+    if (p < int(early_) || leaf_refs[size_t(s)] || storages_[size_t(v)].kind != Storage::kResult ||
+        storages_[size_t(v)].index != int(i))
+      continue;
+    if (last[size_t(s)] < p ||
+        may_overwrite(g.calls[size_t(producer[size_t(v)])], p, s, g.values[size_t(v)]))
+      roles_[i].over = d, ++state_in_place_;
   }
   for (Step& step : order_) {
     auto& c = g.calls[size_t(step.call)];
@@ -132,9 +157,11 @@ void Plan::lay_out() {
   auto give = [&](int64_t at, int64_t n) {
     if (!n) return;
     auto it = holes.emplace(at, n).first;
-    if (auto nx = std::next(it); nx != holes.end() && nx->first == at + n) it->second += nx->second, holes.erase(nx);
+    if (auto nx = std::next(it); nx != holes.end() && nx->first == at + n)
+      it->second += nx->second, holes.erase(nx);
     if (it != holes.begin())
-      if (auto pv = std::prev(it); pv->first + pv->second == it->first) pv->second += it->second, holes.erase(it);
+      if (auto pv = std::prev(it); pv->first + pv->second == it->first)
+        pv->second += it->second, holes.erase(it);
   };
   auto take = [&](int64_t n) {
     for (auto it = holes.begin(); it != holes.end(); ++it)
@@ -145,7 +172,8 @@ void Plan::lay_out() {
         return at;
       }
     int64_t at = arena_bytes_;
-    if (!holes.empty() && std::prev(holes.end())->first + std::prev(holes.end())->second == at) at = std::prev(holes.end())->first, holes.erase(std::prev(holes.end()));
+    if (!holes.empty() && std::prev(holes.end())->first + std::prev(holes.end())->second == at)
+      at = std::prev(holes.end())->first, holes.erase(std::prev(holes.end()));
     arena_bytes_ = checked_add(at, n);
     return at;
   };
@@ -160,8 +188,12 @@ void Plan::lay_out() {
       for (size_t i = 0; i < c.in.size() && s.offset < 0; ++i) {
         const int x = storage_[size_t(c.in[i])];
         auto& sx = storages_[size_t(x)];
-        if (shape_only(c, i) || sx.kind != Storage::kArena || std::count(stolen.begin(), stolen.end(), x)) continue;
-        if (g.values[size_t(c.in[i])] == g.values[size_t(v)] && may_overwrite(c, p, x, g.values[size_t(v)])) s.offset = sx.offset, stolen.push_back(x), ++in_place_;
+        if (shape_only(c, i) || sx.kind != Storage::kArena ||
+            std::count(stolen.begin(), stolen.end(), x))
+          continue;
+        if (g.values[size_t(c.in[i])] == g.values[size_t(v)] &&
+            may_overwrite(c, p, x, g.values[size_t(v)]))
+          s.offset = sx.offset, stolen.push_back(x), ++in_place_;
       }
       if (s.offset < 0) s.offset = take(size_of_value(v));
       if (last[size_t(v)] < 0) dead.push_back(v);
@@ -172,8 +204,10 @@ void Plan::lay_out() {
     }
     for (size_t i = 0; i < c.in.size(); ++i) {
       const int x = storage_[size_t(c.in[i])];
-      if (shape_only(c, i) || storages_[size_t(x)].kind != Storage::kArena || last[size_t(x)] != p) continue;
-      if (!std::count(stolen.begin(), stolen.end(), x) && !std::count(dead.begin(), dead.end(), x)) dead.push_back(x);
+      if (shape_only(c, i) || storages_[size_t(x)].kind != Storage::kArena || last[size_t(x)] != p)
+        continue;
+      if (!std::count(stolen.begin(), stolen.end(), x) && !std::count(dead.begin(), dead.end(), x))
+        dead.push_back(x);
     }
     for (int x : dead) give(storages_[size_t(x)].offset, size_of_value(x));
   }
@@ -188,7 +222,8 @@ std::string Plan::listing() const {
     s += "  " + c.op->name + " [" + step.kernel_name + "]";
     for (int v : c.out) {
       const Storage& m = storages_[size_t(v)];
-      s += " " + str(graph_.values[size_t(v)]) + (m.kind == Storage::kArena ? concat({"@", m.offset}) : concat({" result ", m.index}));
+      s += " " + str(graph_.values[size_t(v)]) +
+           (m.kind == Storage::kArena ? concat({"@", m.offset}) : concat({" result ", m.index}));
     }
     if (c.name) s += " \"" + *c.name + "\"";
     s += "\n";
@@ -213,29 +248,38 @@ std::shared_ptr<Plan::Run> Plan::acquire() const {
     r->leaves.reserve(graph_.leaves.size() + graph_.constants.size());
     auto* base = static_cast<char*>(r->arena->data());
     for (size_t v = 0; v < storages_.size(); ++v)
-      if (storages_[v].kind == Storage::kArena && storages_[v].offset >= 0) r->ptr[v] = base + storages_[v].offset;
+      if (storages_[v].kind == Storage::kArena && storages_[v].offset >= 0)
+        r->ptr[v] = base + storages_[v].offset;
     for (auto& [v, b] : graph_.constants) r->ptr[size_t(v)] = b->data();
   }
-  return std::shared_ptr<Run>(r.release(), [p = pool_](Run* r) {  // also on an exception: the arena goes back, nothing else happened
-    r->leaves.clear();
-    for (auto& b : r->results) b.reset();
-    std::lock_guard l(p->mutex);
-    p->free.emplace_back(r);
-  });
+  return std::shared_ptr<Run>(
+      r.release(),
+      [p = pool_](Run* r) {  // also on an exception: the arena goes back, nothing else happened
+        r->leaves.clear();
+        for (auto& b : r->results) b.reset();
+        std::lock_guard l(p->mutex);
+        p->free.emplace_back(r);
+      });
 }
 
 void Plan::bind(Run& r, std::vector<BufferPtr> leaves, const std::vector<char>& over) const {
   r.leaves.assign(std::make_move_iterator(leaves.begin()), std::make_move_iterator(leaves.end()));
-  for (size_t i = 0; i < graph_.leaves.size(); ++i) r.ptr[size_t(graph_.leaves[i])] = r.leaves[i]->data();
+  for (size_t i = 0; i < graph_.leaves.size(); ++i)
+    r.ptr[size_t(graph_.leaves[i])] = r.leaves[i]->data();
   for (auto& [v, b] : graph_.constants) r.leaves.push_back(b);
   for (size_t i = 0; i < graph_.results.size(); ++i) {
     const int v = storage_[size_t(graph_.results[i])];
     const Storage& s = storages_[size_t(v)];
-    if (s.kind == Storage::kLeaf) r.results[i] = r.leaves[size_t(s.index)];
-    else if (s.index != int(i)) r.results[i] = r.results[size_t(s.index)];  // one value, two results: shared, never copied
-    else if (roles_[i].over >= 0 && (over.empty() || !over[i])) continue;   // decided when it commits
+    if (s.kind == Storage::kLeaf)
+      r.results[i] = r.leaves[size_t(s.index)];
+    else if (s.index != int(i))
+      r.results[i] = r.results[size_t(s.index)];  // one value, two results: shared, never copied
+    else if (roles_[i].over >= 0 && (over.empty() || !over[i]))
+      continue;  // decided when it commits
     else {
-      if (!r.spare[i] || r.spare[i].use_count() != 1) r.spare[i] = make_buffer(graph_.values[size_t(v)].bytes());  // results never lie in the arena
+      if (!r.spare[i] || r.spare[i].use_count() != 1)
+        r.spare[i] =
+            make_buffer(graph_.values[size_t(v)].bytes());  // results never lie in the arena
       std::atomic_thread_fence(std::memory_order_acquire);
       r.results[i] = r.spare[i];
       r.ptr[size_t(v)] = r.spare[i]->data();
@@ -247,18 +291,21 @@ void Plan::place(Run& r, size_t i, const BufferPtr& buffer) const {
   const int v = storage_[size_t(graph_.results[i])];
   r.ptr[size_t(v)] = buffer->data();
   for (size_t j = 0; j < graph_.results.size(); ++j)
-    if (storage_[size_t(graph_.results[j])] == v) r.results[j] = buffer;  // one value proposed to two variables
+    if (storage_[size_t(graph_.results[j])] == v)
+      r.results[j] = buffer;  // one value proposed to two variables
 }
 
 bool Plan::accumulates(size_t i) const {
   const int v = graph_.results[i];
-  if (storage_[size_t(v)] != v || std::count(graph_.results.begin(), graph_.results.end(), v) != 1) return false;
+  if (storage_[size_t(v)] != v || std::count(graph_.results.begin(), graph_.results.end(), v) != 1)
+    return false;
   for (auto& s : order_)
     if (s.result == int(i)) return s.accumulates;
   return false;
 }
 
-void Plan::execute_at(Run& r, std::span<void* const> leaves, std::span<void* const> results, std::span<const char> accumulate) const {
+void Plan::execute_at(Run& r, std::span<void* const> leaves, std::span<void* const> results,
+                      std::span<const char> accumulate) const {
   for (size_t i = 0; i < leaves.size(); ++i) r.ptr[size_t(graph_.leaves[i])] = leaves[i];
   for (size_t i = 0; i < results.size(); ++i) {
     const int v = storage_[size_t(graph_.results[i])];
@@ -271,7 +318,8 @@ void Plan::execute_at(Run& r, std::span<void* const> leaves, std::span<void* con
   r.accumulate = {};
   for (size_t i = 0; i < results.size(); ++i) {  // a leaf, or the same value as another result
     const int v = storage_[size_t(graph_.results[i])];
-    if (void* at = r.ptr[size_t(v)]; at != results[i]) std::memcpy(results[i], at, size_t(graph_.values[size_t(v)].bytes()));
+    if (void* at = r.ptr[size_t(v)]; at != results[i])
+      std::memcpy(results[i], at, size_t(graph_.values[size_t(v)].bytes()));
   }
 }
 
@@ -283,7 +331,9 @@ void check_finite(std::span<const View> out) {
       if constexpr (!std::is_integral_v<T>)
         for (int64_t i = 0; i < v.count(); ++i)
           if (!std::isfinite(double(compute_t<T>(v.as<T>()[i]))))
-            fail(Code::OutOfRange, {"element ", i, " of output ", &v - out.data(), " ", str(*v.sig), " is ", double(compute_t<T>(v.as<T>()[i])), ", expected a finite number"});
+            fail(Code::OutOfRange,
+                 {"element ", i, " of output ", &v - out.data(), " ", str(*v.sig), " is ",
+                  double(compute_t<T>(v.as<T>()[i])), ", expected a finite number"});
     });
   }
 }
@@ -295,7 +345,8 @@ std::string Plan::executed(const Graph::Call& c, const Step& s, double us) const
   for (size_t i = 0; i < in.size(); ++i) cost.bytes += shape_only(c, i) ? 0 : double(in[i].bytes());
   for (auto& o : out) cost.bytes += double(o.bytes());
   if (c.op->cost) cost.flops = c.op->cost({in, out}, c.attrs.get()).flops;
-  std::string line = c.op->name + " [" + s.kernel_name + "]" + (c.name ? " \"" + *c.name + "\"" : "") + concat({" ", us, " us"});
+  std::string line = c.op->name + " [" + s.kernel_name + "]" +
+                     (c.name ? " \"" + *c.name + "\"" : "") + concat({" ", us, " us"});
   if (cost.flops) line += concat({", ", cost.flops / us / 1e3, " GFlop/s"});
   return line + concat({", ", cost.bytes / us / 1e3, " GB/s"});
 }
@@ -310,25 +361,37 @@ void Plan::execute(Run& r, bool late) const {
       const Step& s = order_[p];
       auto& c = graph_.calls[size_t(s.call)];
       View* out = in + c.in.size();
-      for (size_t i = 0; i < c.in.size(); ++i) in[i] = {&graph_.values[size_t(c.in[i])], r.ptr[size_t(storage_[size_t(c.in[i])])]};
-      for (size_t i = 0; i < c.out.size(); ++i) out[i] = {&graph_.values[size_t(c.out[i])], r.ptr[size_t(storage_[size_t(c.out[i])])]};
+      for (size_t i = 0; i < c.in.size(); ++i)
+        in[i] = {&graph_.values[size_t(c.in[i])], r.ptr[size_t(storage_[size_t(c.in[i])])]};
+      for (size_t i = 0; i < c.out.size(); ++i)
+        out[i] = {&graph_.values[size_t(c.out[i])], r.ptr[size_t(storage_[size_t(c.out[i])])]};
       const auto start = logs(Topic::exec) ? Clock::now() : Clock::time_point();
       try {
-        s.kernel.run({{in, c.in.size()}, {out, c.out.size()}, s.scratch >= 0 ? base + s.scratch : nullptr,
-                      s.accumulates && s.result >= 0 && !r.accumulate.empty() && r.accumulate[size_t(s.result)]});
+        s.kernel.run({{in, c.in.size()},
+                      {out, c.out.size()},
+                      s.scratch >= 0 ? base + s.scratch : nullptr,
+                      s.accumulates && s.result >= 0 && !r.accumulate.empty() &&
+                          r.accumulate[size_t(s.result)]});
         if (checks_nan()) check_finite({out, c.out.size()});
       } catch (const Error& e) {
-        fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ", str(c.where)});
+        fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ",
+                        str(c.where)});
       } catch (const std::bad_alloc&) {
-        fail(Code::ResourceExhausted, {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": there is not enough memory, at ", str(c.where)});
+        fail(Code::ResourceExhausted, {c.op->name, c.name ? " \"" + *c.name + "\"" : "",
+                                       ": there is not enough memory, at ", str(c.where)});
       }
-      if (logs(Topic::exec)) log(Topic::exec, executed(c, s, std::chrono::duration<double, std::micro>(Clock::now() - start).count()));
+      if (logs(Topic::exec))
+        log(Topic::exec,
+            executed(c, s,
+                     std::chrono::duration<double, std::micro>(Clock::now() - start).count()));
     }
   };
   run_counters().kernels += int64_t(end - begin);
   // Ranks in one process wait for each other, so a rank's run must not queue behind another's.
-  if (work_bytes_ >= kHeavy && !Communicator::current()) on_executor(body);
-  else body();
+  if (work_bytes_ >= kHeavy && !Communicator::current())
+    on_executor(body);
+  else
+    body();
 }
 
 }  // namespace evenflow

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A plan: kernel calls in order, with offsets into one arena. Running it allocates nothing, looks nothing up, faults no pages.
+// A plan: kernel calls in order, with offsets into one arena. Running it allocates nothing, looks
+// nothing up, faults no pages.
 #pragma once
 #include <mutex>
 
@@ -7,11 +8,13 @@
 
 namespace evenflow {
 
-/// Whether EVENFLOW_CHECK=nan was asked for; throws OutOfRange for the first value that is not finite.
+/// Whether EVENFLOW_CHECK=nan was asked for; throws OutOfRange for the first value that is not
+/// finite.
 bool checks_nan();
 void check_finite(std::span<const View> out);
 
-/// What becomes of a result: a proposal may finish after the predicate, written over this leaf (-1: none).
+/// What becomes of a result: a proposal may finish after the predicate, written over this leaf (-1:
+/// none).
 struct Role {
   bool late = false;
   int over = -1;
@@ -32,16 +35,20 @@ class Plan {
   Plan(const Graph& graph, std::vector<Role> roles, bool use_reference = false);
 
   std::shared_ptr<Run> acquire() const;
-  /// Leaves in the order of graph().leaves. over[i] (absent: all): give result i a buffer of its own though it could be written in place.
+  /// Leaves in the order of graph().leaves. over[i] (absent: all): give result i a buffer of its
+  /// own though it could be written in place.
   void bind(Run& run, std::vector<BufferPtr> leaves, const std::vector<char>& over = {}) const;
-  /// Gives result i (and what shares its memory) this buffer: for proposals whose place is decided at the commit.
+  /// Gives result i (and what shares its memory) this buffer: for proposals whose place is decided
+  /// at the commit.
   void place(Run& run, size_t i, const BufferPtr& buffer) const;
   /// The early part may throw; the late part (pointwise, feeds only proposals) cannot.
   void execute(Run& run, bool late) const;
 
-  /// A whole run in raw memory: leaf and result i at these places. For a plan without proposals, inside a kernel. Where
-  /// accumulate[i] is set (only where accumulates(i)), result i is added to what lies there.
-  void execute_at(Run& run, std::span<void* const> leaves, std::span<void* const> results, std::span<const char> accumulate = {}) const;
+  /// A whole run in raw memory: leaf and result i at these places. For a plan without proposals,
+  /// inside a kernel. Where accumulate[i] is set (only where accumulates(i)), result i is added to
+  /// what lies there.
+  void execute_at(Run& run, std::span<void* const> leaves, std::span<void* const> results,
+                  std::span<const char> accumulate = {}) const;
   /// Whether the kernel that makes result i, and nothing else, can add to it.
   bool accumulates(size_t i) const;
 
@@ -76,7 +83,9 @@ class Plan {
     bool accumulates = false;
     int result = -1;  // the only output is this result
   };
-  bool shape_only(const Graph::Call& c, size_t i) const { return i < 32 && (c.op->traits.shape_only >> i & 1); }
+  bool shape_only(const Graph::Call& c, size_t i) const {
+    return i < 32 && (c.op->traits.shape_only >> i & 1);
+  }
   bool alias(const Graph::Call& c) const;
   void schedule();
   void choose_kernels();
@@ -86,7 +95,7 @@ class Plan {
   Graph graph_;
   std::vector<Role> roles_;
   std::vector<Step> order_;
-  std::vector<int> storage_;        // value -> value whose memory it shares
+  std::vector<int> storage_;  // value -> value whose memory it shares
   std::vector<Storage> storages_;
   size_t early_ = 0;
   int64_t arena_bytes_ = 0, values_bytes_ = 0, work_bytes_ = 0;

@@ -17,10 +17,12 @@ struct Program {
   size_t outputs = 0, predicates = 0;
   std::vector<VarPtr> targets;
   std::vector<Role> roles;
-  bool shape_seen = false;  ///< by trace(): the function looked at an extent, and serves these extents only
+  bool shape_seen =
+      false;  ///< by trace(): the function looked at an extent, and serves these extents only
   std::shared_ptr<Plan> plan;
-  /// What depends on variables alone, in a program that writes nothing; null if there is no such part. Its results are the last
-  /// leaves of `plan`, kept as long as the variables keep their versions.
+  /// What depends on variables alone, in a program that writes nothing; null if there is no such
+  /// part. Its results are the last leaves of `plan`, kept as long as the variables keep their
+  /// versions.
   struct Before {
     std::shared_ptr<Plan> plan;
     std::vector<int> leaves;  ///< numbers of the program's leaves
@@ -31,8 +33,8 @@ struct Program {
   std::shared_ptr<Before> before;
 };
 
-/// Traces `body` for arguments of these signatures, without running or keeping it. Throws InvalidArgument when it proposes writes:
-/// a saved function is pure.
+/// Traces `body` for arguments of these signatures, without running or keeping it. Throws
+/// InvalidArgument when it proposes writes: a saved function is pure.
 Program trace(const Sigs& args, const Function::Body& body);
 
 }  // namespace evenflow

@@ -15,12 +15,17 @@ const OpEntry*& OpEntry::head() {
   static constinit const OpEntry* h = nullptr;
   return h;
 }
-OpEntry::OpEntry(const char* n, const OpDef& (*d)()) : name(n), def(d), next(head()) { head() = this; }
+OpEntry::OpEntry(const char* n, const OpDef& (*d)()) : name(n), def(d), next(head()) {
+  head() = this;
+}
 const KernelEntry*& KernelEntry::head() {
   static constinit const KernelEntry* h = nullptr;
   return h;
 }
-KernelEntry::KernelEntry(const char* o, const char* n, KernelDef (*m)()) : op(o), name(n), make(m), next(head()) { head() = this; }
+KernelEntry::KernelEntry(const char* o, const char* n, KernelDef (*m)())
+    : op(o), name(n), make(m), next(head()) {
+  head() = this;
+}
 
 namespace {
 // Both tables are rebuilt when a plug-in has added entries: the list's head tells.
@@ -57,7 +62,8 @@ const OpDef& find_op(std::string_view name) {
   size_t best = name.size() / 2 + 2;
   for (auto& [n, e] : table.by_name)
     if (size_t d = distance(n, name); d < best || (d == best && n < nearest)) best = d, nearest = n;
-  fail(Code::NotFound, {"operation \"", name, "\" is not known", nearest.empty() ? "" : concat({"; the nearest is \"", nearest, "\""})});
+  fail(Code::NotFound, {"operation \"", name, "\" is not known",
+                        nearest.empty() ? "" : concat({"; the nearest is \"", nearest, "\""})});
 }
 
 std::vector<const OpDef*> all_ops() {
@@ -69,8 +75,10 @@ std::vector<const OpDef*> all_ops() {
 
 const std::vector<KernelDef>& OpDef::kernels() const {
   static std::mutex mutex;
-  static std::unordered_map<const OpDef*, std::pair<const KernelEntry*, std::vector<KernelDef>>> made;
-  static thread_local std::unordered_map<const OpDef*, const std::vector<KernelDef>*> mine;  // no lock on the way of every call
+  static std::unordered_map<const OpDef*, std::pair<const KernelEntry*, std::vector<KernelDef>>>
+      made;
+  static thread_local std::unordered_map<const OpDef*, const std::vector<KernelDef>*>
+      mine;  // no lock on the way of every call
   if (auto it = mine.find(this); it != mine.end()) return *it->second;
   std::lock_guard lock(mutex);
   auto [it, fresh] = made.try_emplace(this);
@@ -78,22 +86,27 @@ const std::vector<KernelDef>& OpDef::kernels() const {
     auto& list = it->second.second;
     for (auto* e = KernelEntry::head(); e; e = e->next)
       if (name == e->op) list.push_back(e->make());
-    std::sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.priority != b.priority ? a.priority > b.priority : a.name < b.name; });
+    std::sort(list.begin(), list.end(), [](auto& a, auto& b) {
+      return a.priority != b.priority ? a.priority > b.priority : a.name < b.name;
+    });
   }
   mine.emplace(this, &it->second.second);
   return it->second.second;
 }
 
 namespace {
-// Kernels that take long to prepare (library primitives), for calls outside plans: least recently used first out.
+// Kernels that take long to prepare (library primitives), for calls outside plans: least recently
+// used first out.
 struct PreparedCache {
   std::mutex mutex;
   std::unordered_map<Key, std::pair<Prepared, uint64_t>, KeyHash> map;
   uint64_t clock = 0;
 };
-Prepared prepare_kept(const OpDef& op, const KernelDef& k, const CallSig& sig, const AttrPtr& attrs) {
+Prepared prepare_kept(const OpDef& op, const KernelDef& k, const CallSig& sig,
+                      const AttrPtr& attrs) {
   static PreparedCache cache;
-  Key key{std::bit_cast<uint64_t>(&op), std::hash<std::string>{}(k.name), uint64_t(available_threads())};
+  Key key{std::bit_cast<uint64_t>(&op), std::hash<std::string>{}(k.name),
+          uint64_t(available_threads())};
   for (auto& s : sig.in) append(key, s);
   for (auto& s : sig.out) append(key, s);
   for (auto& v : op.get_attrs(attrs.get())) append(key, v);
@@ -107,7 +120,9 @@ Prepared prepare_kept(const OpDef& op, const KernelDef& k, const CallSig& sig, c
   Prepared p = k.prepare(sig, attrs.get());
   std::lock_guard lock(cache.mutex);
   if (cache.map.size() >= 512)
-    cache.map.erase(std::min_element(cache.map.begin(), cache.map.end(), [](auto& a, auto& b) { return a.second.second < b.second.second; }));
+    cache.map.erase(std::min_element(cache.map.begin(), cache.map.end(), [](auto& a, auto& b) {
+      return a.second.second < b.second.second;
+    }));
   cache.map.emplace(std::move(key), std::pair{p, ++cache.clock});
   return p;
 }
@@ -125,7 +140,8 @@ std::optional<BatchRule> pointwise_batch(const CallSig& c) {
     if (s.shape != out) return {};
   if (!out.rank() || c.in.size() > 64) return {};
   for (size_t i = 0; i < c.in.size(); ++i)
-    if (c.in[i].shape.rank() < out.rank() || c.in[i].shape[0] != out[0]) r.whole |= uint64_t(1) << i;
+    if (c.in[i].shape.rank() < out.rank() || c.in[i].shape[0] != out[0])
+      r.whole |= uint64_t(1) << i;
   return r;
 }
 
@@ -134,16 +150,20 @@ Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs
   for (const KernelDef& k : op.kernels()) {
     std::string why = k.declines ? k.declines(sig, attrs.get()) : std::string();
     if (why.empty()) {
-      if (logs(Topic::dispatch)) log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + k.name + ": chosen");
-      return {k.costly ? prepare_kept(op, k, sig, attrs) : k.prepare(sig, attrs.get()), k.name, k.accumulates};
+      if (logs(Topic::dispatch))
+        log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + k.name + ": chosen");
+      return {k.costly ? prepare_kept(op, k, sig, attrs) : k.prepare(sig, attrs.get()), k.name,
+              k.accumulates};
     }
     if (logs(Topic::dispatch)) declined += k.name + " declined (" + why + "); ";
   }
   if (!op.loop) {
-    if (logs(Topic::dispatch)) log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + "reference");
+    if (logs(Topic::dispatch))
+      log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + "reference");
     return {};
   }
-  if (logs(Topic::dispatch)) log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + "loop: chosen");
+  if (logs(Topic::dispatch))
+    log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + "loop: chosen");
   return {Prepared{[&op, attrs](const Call& c) { op.loop(c, attrs.get()); }, 0}, "loop"};
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A graph as an attribute of an operation (cond, while_loop, scan): leaves are parameters, then captures.
+// A graph as an attribute of an operation (cond, while_loop, scan): leaves are parameters, then
+// captures.
 #pragma once
 #include <map>
 #include <mutex>
@@ -11,7 +12,8 @@ namespace evenflow {
 struct SubGraph {
   Graph graph;
   mutable std::mutex mutex;
-  mutable std::map<std::vector<int64_t>, std::shared_ptr<const Plan>> plans;  ///< by the extents of the leaves
+  mutable std::map<std::vector<int64_t>, std::shared_ptr<const Plan>>
+      plans;  ///< by the extents of the leaves
 
   std::shared_ptr<const Plan> plan(std::span<const Sig> leaf_sigs) const;
   Sigs result_sigs(std::span<const Sig> leaf_sigs) const;

@@ -9,9 +9,11 @@
 
 namespace evenflow {
 
-// ---- nodes ------------------------------------------------------------------------------------------------------------
+// ---- nodes
+// ------------------------------------------------------------------------------------------------------------
 Node::~Node() {
-  static thread_local std::vector<Edge>* grave = nullptr;  // a plain pointer: safe in any order of thread exit
+  static thread_local std::vector<Edge>* grave =
+      nullptr;  // a plain pointer: safe in any order of thread exit
   if (grave) {
     for (auto& e : in) grave->push_back(std::move(e));
     return;
@@ -24,13 +26,16 @@ Node::~Node() {
   }
   grave = nullptr;
 }
-std::string str(const Node& n) { return concat({n.op->name, n.name ? " \"" + *n.name + "\"" : "", " (", str(n.where), ")"}); }
+std::string str(const Node& n) {
+  return concat({n.op->name, n.name ? " \"" + *n.name + "\"" : "", " (", str(n.where), ")"});
+}
 
 namespace {
 thread_local std::shared_ptr<const std::string> scope_name;
 }
 NameScope::NameScope(std::string_view name) : outer_(scope_name) {
-  scope_name = std::make_shared<const std::string>(outer_ ? *outer_ + "/" + std::string(name) : std::string(name));
+  scope_name = std::make_shared<const std::string>(outer_ ? *outer_ + "/" + std::string(name)
+                                                          : std::string(name));
 }
 NameScope::~NameScope() { scope_name = outer_; }
 std::shared_ptr<const std::string> current_scope_name() { return scope_name; }
@@ -47,7 +52,8 @@ Tensor placeholder(const Sig& sig, int index, VarPtr var) {
   return Tensor({n, 0});
 }
 
-// ---- handles ------------------------------------------------------------------------------------------------------------
+// ---- handles
+// ------------------------------------------------------------------------------------------------------------
 const Sig& Edge::sig() const {
   if (!node) fail({"tensor: an empty tensor has no type, shape or value"});
   return node->sigs[size_t(out)];
@@ -65,17 +71,21 @@ const Shape& Tensor::shape() const {
       if (t->tracing()) t->shape_seen = true;
   return sig().shape;
 }
-bool Tensor::ready() const { return edge_.node && edge_.node->ready.load(std::memory_order_acquire); }
+bool Tensor::ready() const {
+  return edge_.node && edge_.node->ready.load(std::memory_order_acquire);
+}
 BufferPtr Tensor::buffer() const {
   if (!edge_.node) fail({"tensor: an empty tensor has no value"});
   return ready() ? edge_.node->values[size_t(edge_.out)] : evaluate({edge_})[0];
 }
 const void* Tensor::data() const { return buffer()->data(); }
 void Tensor::expect_dtype(DType expected) const {
-  if (dtype() != expected) fail({"tensor: its elements are ", str(dtype()), ", expected ", str(expected)});
+  if (dtype() != expected)
+    fail({"tensor: its elements are ", str(dtype()), ", expected ", str(expected)});
 }
 double Tensor::item() const {
-  if (sig().shape.count() != 1) fail({"item: the tensor is ", str(sig()), ", expected one element"});
+  if (sig().shape.count() != 1)
+    fail({"item: the tensor is ", str(sig()), ", expected one element"});
   return to_vector<double>()[0];
 }
 template <class T>
@@ -95,9 +105,12 @@ template std::vector<int64_t> Tensor::to_vector<int64_t>() const;
 template std::vector<uint8_t> Tensor::to_vector<uint8_t>() const;
 template std::vector<bool> Tensor::to_vector<bool>() const;
 
-// ---- making ---------------------------------------------------------------------------------------------------------------
+// ---- making
+// ---------------------------------------------------------------------------------------------------------------
 Tensor tensor(const Sig& sig, BufferPtr b) {
-  if (!b || b->bytes() < sig.bytes()) fail({"tensor: the buffer has ", b ? b->bytes() : 0, " bytes, expected ", sig.bytes(), " for ", str(sig)});
+  if (!b || b->bytes() < sig.bytes())
+    fail({"tensor: the buffer has ", b ? b->bytes() : 0, " bytes, expected ", sig.bytes(), " for ",
+          str(sig)});
   auto n = make_leaf_node(constant_op(), sig);
   n->values = {std::move(b)};
   n->ready.store(true, std::memory_order_release);
@@ -107,7 +120,9 @@ namespace {
 template <class To, class From>
 Tensor copied(const std::vector<From>& v, const Shape& shape) {
   const Sig sig{dtype_of<To>, shape};
-  if (int64_t(v.size()) != shape.count()) fail({"tensor: ", v.size(), " values were given, expected ", shape.count(), " for shape ", str(shape)});
+  if (int64_t(v.size()) != shape.count())
+    fail({"tensor: ", v.size(), " values were given, expected ", shape.count(), " for shape ",
+          str(shape)});
   auto b = make_buffer(sig.bytes());
   std::copy(v.begin(), v.end(), static_cast<To*>(b->data()));
   return tensor(sig, std::move(b));
@@ -127,14 +142,19 @@ Tensor ones(const Shape& shape, DType dtype) { return full(shape, 1, dtype); }
 Tensor full(const Shape& shape, double value, DType dtype) {
   const Sig sig{dtype, shape};
   auto b = make_buffer(sig.bytes());
-  visit(dtype, [&](auto zero) { std::fill_n(static_cast<decltype(zero)*>(b->data()), shape.count(), static_cast<decltype(zero)>(value)); });
+  visit(dtype, [&](auto zero) {
+    std::fill_n(static_cast<decltype(zero)*>(b->data()), shape.count(),
+                static_cast<decltype(zero)>(value));
+  });
   return tensor(sig, std::move(b));
 }
 Tensor constant(const std::vector<double>& v, const Shape& shape, DType dtype) {
   return visit(dtype, [&](auto zero) {
     using T = decltype(zero);
     const Sig sig{dtype, shape};
-    if (int64_t(v.size()) != shape.count()) fail({"constant: ", v.size(), " values were given, expected ", shape.count(), " for shape ", str(shape)});
+    if (int64_t(v.size()) != shape.count())
+      fail({"constant: ", v.size(), " values were given, expected ", shape.count(), " for shape ",
+            str(shape)});
     auto b = make_buffer(sig.bytes());
     for (size_t i = 0; i < v.size(); ++i) static_cast<T*>(b->data())[i] = static_cast<T>(v[i]);
     return tensor(sig, std::move(b));
@@ -144,7 +164,8 @@ Tensor watch(const Tensor& t) {
   if (!t) fail({"watch: an empty tensor was given"});
   if (t.edge().node->symbolic) return t;  // inside a trace everything has its history
   BufferPtr b = evaluate({t.edge()})[0];
-  if (b->imported()) b = copy_of(*b, t.sig().bytes());  // recorded steps may outlive somebody else's memory
+  if (b->imported())
+    b = copy_of(*b, t.sig().bytes());  // recorded steps may outlive somebody else's memory
   Tensor r = tensor(t.sig(), std::move(b));
   r.edge().node->tracked = true;
   return r;
@@ -153,8 +174,12 @@ Tensor watch(const Tensor& t) {
 In::In(const Variable& v, Where w) : t(v.read(w)), where(w) {}
 Tensor In::as(std::optional<DType> like) const {
   if (weak == Weak::none) return t;
-  DType d = weak == Weak::boolean ? DType::boolean : weak == Weak::integer ? DType::i64 : DType::f32;
-  if (like && (is_floating(*like) || (is_integer(*like) && weak != Weak::floating) || weak == Weak::boolean)) d = *like;
+  DType d = weak == Weak::boolean   ? DType::boolean
+            : weak == Weak::integer ? DType::i64
+                                    : DType::f32;
+  if (like && (is_floating(*like) || (is_integer(*like) && weak != Weak::floating) ||
+               weak == Weak::boolean))
+    d = *like;
   return full({}, number, d);
 }
 

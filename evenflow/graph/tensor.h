@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensor: a handle to an output of a node. Outside a step an operation runs when it is called; inside a Step or a trace it is recorded.
+// Tensor: a handle to an output of a node. Outside a step an operation runs when it is called;
+// inside a Step or a trace it is recorded.
 #pragma once
 #include <memory>
 #include <optional>
@@ -41,7 +42,8 @@ class Tensor {
   /// Inside a trace, looking at extents makes the trace serve these extents only.
   const Shape& shape() const;
   int64_t size() const { return shape().count(); }
-  /// Element type and shape, without specialising a trace: for rules and layers that check what cannot change (channels).
+  /// Element type and shape, without specialising a trace: for rules and layers that check what
+  /// cannot change (channels).
   const Sig& sig() const { return edge_.sig(); }
 
   /// The memory, row-major; runs what is needed. Valid while this handle lives.
@@ -77,7 +79,8 @@ Tensor tensor(const std::vector<uint8_t>& values, const Shape& shape);
 Tensor tensor(const std::vector<bool>& values, const Shape& shape);
 /// A value that exists: the buffer is shared, not copied; it must hold at least sig.bytes().
 Tensor tensor(const Sig& sig, BufferPtr buffer);
-/// Memory of somebody else (DLPack, NumPy): read in place, never written, copied when a recorded step outlives it.
+/// Memory of somebody else (DLPack, NumPy): read in place, never written, copied when a recorded
+/// step outlives it.
 Tensor from_external(const void* data, const Sig& sig, std::shared_ptr<const void> owner);
 Tensor zeros(const Shape& shape, DType dtype = DType::f32);
 Tensor ones(const Shape& shape, DType dtype = DType::f32);
@@ -88,8 +91,9 @@ Tensor constant(const std::vector<double>& values, const Shape& shape, DType dty
 /// Keep history for gradients with respect to this tensor: a new handle with the same value.
 Tensor watch(const Tensor& t);
 
-/// Argument of every operation: its conversions capture the caller's line (also for operators), and let plain numbers stand for
-/// tensors. A number is weak: it takes the element type of the tensors that it meets.
+/// Argument of every operation: its conversions capture the caller's line (also for operators), and
+/// let plain numbers stand for tensors. A number is weak: it takes the element type of the tensors
+/// that it meets.
 struct In {
   Tensor t;  ///< empty for a number
   enum class Weak : uint8_t { none, boolean, integer, floating } weak = Weak::none;
@@ -104,7 +108,8 @@ struct In {
   In(int x, Where w = Where::current()) : weak(Weak::integer), number(x), where(w) {}
   In(int64_t x, Where w = Where::current()) : weak(Weak::integer), number(double(x)), where(w) {}
   In(bool x, Where w = Where::current()) : weak(Weak::boolean), number(x), where(w) {}
-  /// As a tensor; a number becomes a scalar of `like`, or of f32, i64, bool when that has no place for it.
+  /// As a tensor; a number becomes a scalar of `like`, or of f32, i64, bool when that has no place
+  /// for it.
   Tensor as(std::optional<DType> like = {}) const;
 };
 

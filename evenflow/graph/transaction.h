@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A transaction: reads see its own proposals; nothing is visible outside before the commit. A trace is one, a Step is one, a branch
-// of a control-flow operation is one.
+// A transaction: reads see its own proposals; nothing is visible outside before the commit. A trace
+// is one, a Step is one, a branch of a control-flow operation is one.
 #pragma once
 #include <mutex>
 #include <shared_mutex>
@@ -14,9 +14,9 @@
 namespace evenflow {
 
 struct VarState {
-  uint64_t id = 0;                 ///< order of creation: writers lock in this order
-  std::mutex writer;               ///< held by a run that proposes a write
-  BufferPtr value;                 ///< guarded by state_mutex(), like version
+  uint64_t id = 0;    ///< order of creation: writers lock in this order
+  std::mutex writer;  ///< held by a run that proposes a write
+  BufferPtr value;    ///< guarded by state_mutex(), like version
   uint64_t version = 0;
   Sig sig;
   Commit commit = Commit::Step;
@@ -50,22 +50,27 @@ class Transaction {
   Transaction* outer;
   uint32_t scope;
   std::vector<std::pair<VarPtr, Edge>> proposals, reads;
-  std::vector<uint64_t> versions;                ///< of reads
-  std::vector<std::pair<VarPtr, Edge>> carried;  ///< in a loop body: parameters that stand for variables
+  std::vector<uint64_t> versions;  ///< of reads
+  std::vector<std::pair<VarPtr, Edge>>
+      carried;  ///< in a loop body: parameters that stand for variables
   std::vector<Edge> predicates;
-  std::vector<std::weak_ptr<Node>> made;         ///< what can be differentiated until the step commits
+  std::vector<std::weak_ptr<Node>> made;  ///< what can be differentiated until the step commits
   bool shape_seen = false;
-  std::vector<std::pair<std::shared_ptr<std::atomic<int64_t>>, int64_t>> settings;  ///< modes read while tracing
+  std::vector<std::pair<std::shared_ptr<std::atomic<int64_t>>, int64_t>>
+      settings;  ///< modes read while tracing
   int micro_batches = 1;
-  std::vector<VarPtr> accumulators;              ///< of what is pooled over micro-batches
-  std::vector<VarPtr> earlier;                   ///< accumulators of an earlier trace, to be used again
-  bool pooled = false;                           ///< pool() was called: whether there is a group of ranks matters
+  std::vector<VarPtr> accumulators;  ///< of what is pooled over micro-batches
+  std::vector<VarPtr> earlier;       ///< accumulators of an earlier trace, to be used again
+  bool pooled = false;  ///< pool() was called: whether there is a group of ranks matters
 };
 
-/// Code in its scope runs as if no transaction were open: references of kernels, tracing inside a step.
+/// Code in its scope runs as if no transaction were open: references of kernels, tracing inside a
+/// step.
 class Detached {
  public:
-  Detached() : saved_(std::exchange(Transaction::current(), nullptr)), eager_(std::exchange(eager(), Eager::by_scope)) {}
+  Detached()
+      : saved_(std::exchange(Transaction::current(), nullptr)),
+        eager_(std::exchange(eager(), Eager::by_scope)) {}
   ~Detached() {
     Transaction::current() = saved_;
     eager() = eager_;
@@ -77,7 +82,8 @@ class Detached {
   Eager eager_;
 };
 
-/// While a gradient rule or a reference runs, its nodes inherit the line and the name of the forward call.
+/// While a gradient rule or a reference runs, its nodes inherit the line and the name of the
+/// forward call.
 struct Origin {
   const Where* where;
   const std::shared_ptr<const std::string>* name;
@@ -85,7 +91,8 @@ struct Origin {
 };
 class OriginScope {
  public:
-  explicit OriginScope(const Where& where, const std::shared_ptr<const std::string>& name) : mine_{&where, &name}, outer_(Origin::current()) {
+  explicit OriginScope(const Where& where, const std::shared_ptr<const std::string>& name)
+      : mine_{&where, &name}, outer_(Origin::current()) {
     if (!outer_) Origin::current() = &mine_;
   }
   ~OriginScope() { Origin::current() = outer_; }
@@ -103,10 +110,11 @@ std::vector<std::weak_ptr<Node>>& pending();
 const OpDef& constant_op();
 const OpDef& argument_op();
 const OpDef& read_op();
-/// (value, variable) -> value, and a gradient goes to the variable: a read of what was written, inside a branch or loop body.
+/// (value, variable) -> value, and a gradient goes to the variable: a read of what was written,
+/// inside a branch or loop body.
 const OpDef& assigned_op();
-/// A result of a compiled function; its inputs are what the function depends on, and no gradient passes. Not registered: its value is
-/// always there, so it is neither run nor saved.
+/// A result of a compiled function; its inputs are what the function depends on, and no gradient
+/// passes. Not registered: its value is always there, so it is neither run nor saved.
 const OpDef& compiled_op();
 NodePtr make_leaf_node(const OpDef& op, const Sig& sig, Where where = Where::current());
 /// Runs one node now, by its kernel or its reference.

@@ -26,13 +26,16 @@ std::shared_mutex& walk_mutex() {
 }
 VarPtr make_state(const Sig& sig, BufferPtr value, VariableOptions o) {
   auto s = std::make_shared<VarState>();
-  s->id = ++states, s->sig = sig, s->value = std::move(value), s->commit = o.commit, s->fixed_address = o.fixed_address;
+  s->id = ++states, s->sig = sig, s->value = std::move(value), s->commit = o.commit,
+  s->fixed_address = o.fixed_address;
   s->name = o.name.empty() ? concat({"variable_", s->id}) : std::move(o.name);
   return s;
 }
 void publish(VarState& v, const BufferPtr& b) {
-  if (v.fixed_address) std::memcpy(v.value->data(), b->data(), size_t(v.sig.bytes()));
-  else v.value = b;
+  if (v.fixed_address)
+    std::memcpy(v.value->data(), b->data(), size_t(v.sig.bytes()));
+  else
+    v.value = b;
   ++v.version;
 }
 std::vector<std::unique_lock<std::mutex>> lock_writers(std::vector<VarState*> order) {
@@ -46,16 +49,20 @@ void count_skip(int& in_a_row, bool committed) {
   in_a_row = committed ? 0 : in_a_row + 1;
   if (in_a_row < kMaxSkips) return;
   in_a_row = 0;
-  fail(Code::FailedPrecondition, {"step: ", kMaxSkips, " steps in a row were skipped by require()"});
+  fail(Code::FailedPrecondition,
+       {"step: ", kMaxSkips, " steps in a row were skipped by require()"});
 }
 
-// ---- transactions -----------------------------------------------------------------------------------------------------
+// ---- transactions
+// -----------------------------------------------------------------------------------------------------
 Transaction*& Transaction::current() {
   static thread_local Transaction* t = nullptr;
   return t;
 }
 Transaction::Transaction(Kind k) : kind(k), outer(current()), scope(++scopes) {
-  if (outer && k == kStep) fail(Code::FailedPrecondition, {"step: a ", outer->tracing() ? "trace" : "step", " is already open on this thread"});
+  if (outer && k == kStep)
+    fail(Code::FailedPrecondition,
+         {"step: a ", outer->tracing() ? "trace" : "step", " is already open on this thread"});
   current() = this;
 }
 Transaction::~Transaction() { current() = outer; }
@@ -70,16 +77,22 @@ Edge* Transaction::proposal(const VarPtr& v) {
   return nullptr;
 }
 void Transaction::propose(const VarPtr& v, const Tensor& t) {
-  if (Edge* e = proposal(v)) *e = t.edge();
-  else proposals.push_back({v, t.edge()});
+  if (Edge* e = proposal(v))
+    *e = t.edge();
+  else
+    proposals.push_back({v, t.edge()});
 }
 
-// ---- variables ------------------------------------------------------------------------------------------------------------
+// ---- variables
+// ------------------------------------------------------------------------------------------------------------
 Variable::Variable(In init, VariableOptions o) {
   Tensor t = init.as();
   BufferPtr b = t.buffer();
-  if (b->imported() || o.fixed_address) b = copy_of(*b, t.sig().bytes());  // a variable owns its memory: it is written in place
-  state_ = make_state(t.sig(), std::move(b), std::move(o));  // never a node: state holds buffers only, so no cycle can form
+  if (b->imported() || o.fixed_address)
+    b = copy_of(*b, t.sig().bytes());  // a variable owns its memory: it is written in place
+  state_ =
+      make_state(t.sig(), std::move(b),
+                 std::move(o));  // never a node: state holds buffers only, so no cycle can form
 }
 const Sig& Variable::sig() const {
   if (!state_) fail({"variable: it is empty"});
@@ -102,7 +115,9 @@ Tensor committed(const VarPtr& v, Where w) {
     for (auto& [x, e] : root->reads)
       if (x == v) return Tensor(e);
   Tensor t;
-  if (root && root->kind == Transaction::kTrace) {  // belongs to the root trace, also when first read inside a branch
+  if (root &&
+      root->kind ==
+          Transaction::kTrace) {  // belongs to the root trace, also when first read inside a branch
     t = placeholder(v->sig, -1, v);
     t.edge().node->scope = root->scope, t.edge().node->where = w;
   } else {
@@ -118,7 +133,8 @@ Tensor committed(const VarPtr& v, Where w) {
   if (root) root->reads.push_back({v, t.edge()});
   return t;
 }
-// What v is for code that runs in t: a proposal of t or around it, the parameter that carries it, or nothing.
+// What v is for code that runs in t: a proposal of t or around it, the parameter that carries it,
+// or nothing.
 Tensor proposed(Transaction* t, const VarPtr& v, Where w) {
   auto carried = [&]() -> Edge* {
     for (auto& [x, e] : t->carried)
@@ -142,8 +158,10 @@ Tensor proposed(Transaction* t, const VarPtr& v, Where w) {
     n->scope = t->scope;  // a branch captures it
     if (!n->symbolic) {
       t->made.push_back(n);
-      if (eager() == Eager::immediate) run_now(*n);
-      else pending().push_back(n);
+      if (eager() == Eager::immediate)
+        run_now(*n);
+      else
+        pending().push_back(n);
     }
     return Tensor({n, 0});
   }
@@ -160,9 +178,14 @@ void Variable::assign(In in) const {
   if (!state_) fail({"assign: the variable is empty, at ", str(in.where)});
   Tensor x = in.as(state_->sig.dtype);
   if (!x) fail({"assign \"", state_->name, "\": value is an empty tensor, at ", str(in.where)});
-  if (!(x.sig() == state_->sig)) fail({"assign \"", state_->name, "\": value is ", str(x.sig()), ", expected ", str(state_->sig), ", at ", str(in.where)});
+  if (!(x.sig() == state_->sig))
+    fail({"assign \"", state_->name, "\": value is ", str(x.sig()), ", expected ", str(state_->sig),
+          ", at ", str(in.where)});
   if (auto* t = Transaction::current()) return t->propose(state_, x);
-  if (x.edge().node->symbolic) fail(Code::FailedPrecondition, {"assign \"", state_->name, "\": this tensor belongs to a trace that has ended, at ", str(in.where)});
+  if (x.edge().node->symbolic)
+    fail(Code::FailedPrecondition,
+         {"assign \"", state_->name, "\": this tensor belongs to a trace that has ended, at ",
+          str(in.where)});
   flush();  // a transaction of its own: whatever is held and was built on the old value runs now
   BufferPtr b = x.buffer();
   if (b->imported()) b = copy_of(*b, x.sig().bytes());
@@ -170,15 +193,22 @@ void Variable::assign(In in) const {
   std::unique_lock l(state_mutex());
   publish(*state_, b);
 }
-void Variable::assign_add(In x) const { assign({call(find_op("add"), {In(read(x.where), x.where), x})[0], x.where}); }
-void Variable::assign_sub(In x) const { assign({call(find_op("subtract"), {In(read(x.where), x.where), x})[0], x.where}); }
+void Variable::assign_add(In x) const {
+  assign({call(find_op("add"), {In(read(x.where), x.where), x})[0], x.where});
+}
+void Variable::assign_sub(In x) const {
+  assign({call(find_op("subtract"), {In(read(x.where), x.where), x})[0], x.where});
+}
 
 void require(In p) {
   auto* t = Transaction::current();
   if (!t) fail(Code::FailedPrecondition, {"require: no step is open, at ", str(p.where)});
   Tensor x = p.as();
-  if (t->kind == Transaction::kBranch) fail(Code::FailedPrecondition, {"require: a predicate of a branch or loop body cannot leave it, at ", str(p.where)});
-  if (x.sig() != Sig{DType::boolean, {}}) fail({"require: predicate is ", str(x.sig()), ", expected bool[], at ", str(p.where)});
+  if (t->kind == Transaction::kBranch)
+    fail(Code::FailedPrecondition,
+         {"require: a predicate of a branch or loop body cannot leave it, at ", str(p.where)});
+  if (x.sig() != Sig{DType::boolean, {}})
+    fail({"require: predicate is ", str(x.sig()), ", expected bool[], at ", str(p.where)});
   t->predicates.push_back(x.edge());
 }
 
@@ -189,7 +219,8 @@ int64_t Setting::get() const {
   return v;
 }
 
-// ---- steps ------------------------------------------------------------------------------------------------------------------
+// ---- steps
+// ------------------------------------------------------------------------------------------------------------------
 Step::Step() : transaction_(new Transaction(Transaction::kStep)) {}
 Step::~Step() = default;
 bool Step::commit() {
@@ -199,7 +230,8 @@ bool Step::commit() {
   std::vector<Edge> want = t.predicates;
   for (auto& [v, e] : t.proposals) want.push_back(e);
   for (auto& w : pending())
-    if (auto n = w.lock(); n && n->handles > 0 && !n->ready) want.push_back({n, 0});  // what the user still holds
+    if (auto n = w.lock(); n && n->handles > 0 && !n->ready)
+      want.push_back({n, 0});                         // what the user still holds
   std::vector<BufferPtr> got = evaluate(want, true);  // may throw: nothing has happened
   bool ok = true;
   const size_t np = t.predicates.size();
@@ -207,14 +239,16 @@ bool Step::commit() {
   std::vector<VarState*> order;
   for (size_t i = 0; i < t.proposals.size(); ++i) {
     order.push_back(t.proposals[i].first.get());
-    if (BufferPtr& b = got[np + i]; b->imported()) b = copy_of(*b, order[i]->sig.bytes());  // state is ours to write
+    if (BufferPtr& b = got[np + i]; b->imported())
+      b = copy_of(*b, order[i]->sig.bytes());  // state is ours to write
   }
   {
     auto locks = lock_writers(order);
     std::unique_lock l(state_mutex());
     for (size_t i = 0; i < t.reads.size(); ++i)
       if (t.reads[i].first->version != t.versions[i])
-        fail(Code::FailedPrecondition, {"step: conflict, variable \"", t.reads[i].first->name, "\" was committed by another thread"});
+        fail(Code::FailedPrecondition, {"step: conflict, variable \"", t.reads[i].first->name,
+                                        "\" was committed by another thread"});
     for (size_t i = 0; i < t.proposals.size(); ++i)
       if (auto& v = *t.proposals[i].first; ok || v.commit != Commit::Step) publish(v, got[np + i]);
   }

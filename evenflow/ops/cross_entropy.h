@@ -5,7 +5,8 @@
 
 namespace evenflow {
 
-/// -log softmax(logits)[label] for each row: [..., classes], integer labels [...] -> [...]. A label outside 0..classes-1 is OutOfRange.
+/// -log softmax(logits)[label] for each row: [..., classes], integer labels [...] -> [...]. A label
+/// outside 0..classes-1 is OutOfRange.
 Tensor sparse_softmax_cross_entropy(In logits, In labels);
 /// -sum(targets * log_softmax(logits)) over the last axis: [..., classes] twice -> [...].
 Tensor softmax_cross_entropy(In logits, In targets);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random numbers as pure functions of a draw, i64 [2] = (key, counter): the same bits for any number of threads. State is a Variable.
+// Random numbers as pure functions of a draw, i64 [2] = (key, counter): the same bits for any
+// number of threads. State is a Variable.
 #pragma once
 #include "evenflow/graph/variable.h"
 
@@ -13,7 +14,8 @@ Tensor random_truncated_normal_like(In draw, In like, double mean = 0, double st
 /// 0 with probability `rate`, else 1 / (1 - rate), in the type and shape of like.
 Tensor dropout_mask(In draw, In like, double rate);
 
-/// A stream of draws. Reading the next proposes the one after, with every run: a repeated bad batch meets other numbers.
+/// A stream of draws. Reading the next proposes the one after, with every run: a repeated bad batch
+/// meets other numbers.
 class Generator {
  public:
   explicit Generator(uint64_t seed, Commit commit = Commit::Run);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reductions, and their counterparts that undo or follow a broadcast. Sums are made in f64 blocks in a fixed order: exact enough for ten
-// million elements, and the same bits for any number of threads. Empty axes mean all.
+// Reductions, and their counterparts that undo or follow a broadcast. Sums are made in f64 blocks
+// in a fixed order: exact enough for ten million elements, and the same bits for any number of
+// threads. Empty axes mean all.
 #pragma once
 #include <vector>
 
@@ -12,7 +13,9 @@ using Axes = std::vector<int64_t>;
 Tensor reduce_sum(In x, Axes axes = {}, bool keepdims = false);
 Tensor reduce_mean(In x, Axes axes = {}, bool keepdims = false);  ///< of nothing: NaN
 Tensor reduce_prod(In x, Axes axes = {}, bool keepdims = false);
-Tensor reduce_max(In x, Axes axes = {}, bool keepdims = false);   ///< of nothing: the lowest value; gradient shared among ties
+Tensor reduce_max(
+    In x, Axes axes = {},
+    bool keepdims = false);  ///< of nothing: the lowest value; gradient shared among ties
 Tensor reduce_min(In x, Axes axes = {}, bool keepdims = false);
 Tensor reduce_any(In x, Axes axes = {}, bool keepdims = false);
 Tensor reduce_all(In x, Axes axes = {}, bool keepdims = false);

@@ -18,7 +18,9 @@ struct ReduceAttrs {
 };
 struct LikeAttrs {
   bool mean = false;
-  static void fields(auto& self, auto&& field) { field("mean", self.mean, "mean instead of sum; when expanding, its counterpart"); }
+  static void fields(auto& self, auto&& field) {
+    field("mean", self.mean, "mean instead of sum; when expanding, its counterpart");
+  }
 };
 /// Which axes go; throws for one out of range or given twice.
 std::vector<bool> reduced_axes(const Shape& shape, const std::vector<int64_t>& axes);

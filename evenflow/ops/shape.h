@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shapes and places: no arithmetic. A trace serves any batch: where an extent must stay open, use -1 or a _like form.
+// Shapes and places: no arithmetic. A trace serves any batch: where an extent must stay open, use
+// -1 or a _like form.
 #pragma once
 #include <vector>
 

@@ -13,10 +13,13 @@ namespace evenflow {
 namespace {
 struct SoftmaxAttrs {
   int64_t axis = -1;
-  static void fields(auto& self, auto&& field) { field("axis", self.axis, "the axis that sums to one"); }
+  static void fields(auto& self, auto&& field) {
+    field("axis", self.axis, "the axis that sums to one");
+  }
 };
 Sigs checked(std::span<const Sig> in, const SoftmaxAttrs& a) {
-  if (a.axis < -kMaxRank || a.axis >= kMaxRank) fail({"axis is ", a.axis, ", expected an axis of x ", str(in[0])});
+  if (a.axis < -kMaxRank || a.axis >= kMaxRank)
+    fail({"axis is ", a.axis, ", expected an axis of x ", str(in[0])});
   in[0].shape.resolve(int(a.axis));
   return {in[0]};
 }
@@ -44,48 +47,69 @@ void lines(const Call& c, int64_t axis, F f) {
   });
 }
 std::vector<Op<SoftmaxAttrs>::Case> softmax_cases() {
-  return {{"rows", {{5, 10}}}, {"columns", {{33, 3}}, {0}}, {"middle", {{2, 5, 3}}, {1}}, {"large", {normal({3, 7}, 200, 30)}, {}, {.no_gradient = true}},
-          {"empty", {{0, 3}}}, {"bench", {{4096, 1000}}, {}, {.bench = true}}, {"axis", {{3}}, {1}, {.fails = "expected"}}};
+  return {{"rows", {{5, 10}}},
+          {"columns", {{33, 3}}, {0}},
+          {"middle", {{2, 5, 3}}, {1}},
+          {"large", {normal({3, 7}, 200, 30)}, {}, {.no_gradient = true}},
+          {"empty", {{0, 3}}},
+          {"bench", {{4096, 1000}}, {}, {.bench = true}},
+          {"axis", {{3}}, {1}, {.fails = "expected"}}};
 }
 }  // namespace
 
 OP(softmax, SoftmaxAttrs) {
-  return {.summary = "exp(x) / sum(exp(x)) along an axis", .inputs = {{"x", floating, "[...]"}}, .outputs = {{"y", "like x"}}, .shape = checked,
-          .loop = [](const Call& c, const SoftmaxAttrs& a) {
-            lines(c, a.axis, [](auto* x, auto* y, int64_t n, int64_t step) {
-              using T = std::decay_t<decltype(*y)>;
-              using C = compute_t<T>;
-              C top = C(x[0]), sum = 0;
-              for (int64_t i = 1; i < n; ++i) top = std::max(top, C(x[i * step]));
-              for (int64_t i = 0; i < n; ++i) sum += std::exp(C(x[i * step]) - top);
-              for (int64_t i = 0; i < n; ++i) y[i * step] = static_cast<T>(std::exp(C(x[i * step]) - top) / sum);
-            });
-          },
-          .gradient = [](const Tensors&, const Tensors& out, const Tensors& g, const SoftmaxAttrs& a) -> Tensors {
+  return {.summary = "exp(x) / sum(exp(x)) along an axis",
+          .inputs = {{"x", floating, "[...]"}},
+          .outputs = {{"y", "like x"}},
+          .shape = checked,
+          .loop =
+              [](const Call& c, const SoftmaxAttrs& a) {
+                lines(c, a.axis, [](auto* x, auto* y, int64_t n, int64_t step) {
+                  using T = std::decay_t<decltype(*y)>;
+                  using C = compute_t<T>;
+                  C top = C(x[0]), sum = 0;
+                  for (int64_t i = 1; i < n; ++i) top = std::max(top, C(x[i * step]));
+                  for (int64_t i = 0; i < n; ++i) sum += std::exp(C(x[i * step]) - top);
+                  for (int64_t i = 0; i < n; ++i)
+                    y[i * step] = static_cast<T>(std::exp(C(x[i * step]) - top) / sum);
+                });
+              },
+          .gradient = [](const Tensors&, const Tensors& out, const Tensors& g,
+                         const SoftmaxAttrs& a) -> Tensors {
             const Tensor& y = out[0];
             return {y * (g[0] - reduce_sum(g[0] * y, {a.axis}, true))};
           },
-          .traits = {.keeps_float32 = true}, .cases = softmax_cases()};
+          .traits = {.keeps_float32 = true},
+          .cases = softmax_cases()};
 }
 Tensor softmax(In x, int64_t axis) { return call(softmax_op(), {x}, SoftmaxAttrs{axis})[0]; }
 OP(log_softmax, SoftmaxAttrs) {
-  return {.summary = "x - log(sum(exp(x))) along an axis", .inputs = {{"x", floating, "[...]"}}, .outputs = {{"y", "like x"}}, .shape = checked,
-          .loop = [](const Call& c, const SoftmaxAttrs& a) {
-            lines(c, a.axis, [](auto* x, auto* y, int64_t n, int64_t step) {
-              using T = std::decay_t<decltype(*y)>;
-              using C = compute_t<T>;
-              C top = C(x[0]), sum = 0;
-              for (int64_t i = 1; i < n; ++i) top = std::max(top, C(x[i * step]));
-              for (int64_t i = 0; i < n; ++i) sum += std::exp(C(x[i * step]) - top);
-              const C log_sum = std::log(sum);
-              for (int64_t i = 0; i < n; ++i) y[i * step] = static_cast<T>(C(x[i * step]) - top - log_sum);
-            });
-          },
-          .gradient = [](const Tensors&, const Tensors& out, const Tensors& g, const SoftmaxAttrs& a) -> Tensors {
+  return {.summary = "x - log(sum(exp(x))) along an axis",
+          .inputs = {{"x", floating, "[...]"}},
+          .outputs = {{"y", "like x"}},
+          .shape = checked,
+          .loop =
+              [](const Call& c, const SoftmaxAttrs& a) {
+                lines(c, a.axis, [](auto* x, auto* y, int64_t n, int64_t step) {
+                  using T = std::decay_t<decltype(*y)>;
+                  using C = compute_t<T>;
+                  C top = C(x[0]), sum = 0;
+                  for (int64_t i = 1; i < n; ++i) top = std::max(top, C(x[i * step]));
+                  for (int64_t i = 0; i < n; ++i) sum += std::exp(C(x[i * step]) - top);
+                  const C log_sum = std::log(sum);
+                  for (int64_t i = 0; i < n; ++i)
+                    y[i * step] = static_cast<T>(C(x[i * step]) - top - log_sum);
+                });
+              },
+          .gradient = [](const Tensors&, const Tensors& out, const Tensors& g,
+                         const SoftmaxAttrs& a) -> Tensors {
             return {g[0] - exp(out[0]) * reduce_sum(g[0], {a.axis}, true)};
           },
-          .traits = {.keeps_float32 = true}, .cases = softmax_cases()};
+          .traits = {.keeps_float32 = true},
+          .cases = softmax_cases()};
 }
-Tensor log_softmax(In x, int64_t axis) { return call(log_softmax_op(), {x}, SoftmaxAttrs{axis})[0]; }
+Tensor log_softmax(In x, int64_t axis) {
+  return call(log_softmax_op(), {x}, SoftmaxAttrs{axis})[0];
+}
 
 }  // namespace evenflow
