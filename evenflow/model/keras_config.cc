@@ -24,11 +24,14 @@ class Writer : public ConfigVisitor {
   void field(const char* n, int64_t& v) override { json[n] = v; }
   void field(const char* n, double& v) override { json[n] = v; }
   void field(const char* n, std::string& v) override { json[n] = v; }
-  void field(const char* n, std::vector<int64_t>& v) override { json[n] = v; }
+  // Of Normalization's axes none is Keras's None.
+  void field(const char* n, std::vector<int64_t>& v) override {
+    json[n] = v.empty() && std::string_view(n) == "axis" ? Json() : Json(v);
+  }
   void field(const char* n, std::optional<double>& v) override { json[n] = v ? Json(*v) : Json(); }
   void field(const char* n, std::optional<int64_t>& v) override { json[n] = v ? Json(*v) : Json(); }
   void field(const char* n, std::optional<std::vector<double>>& v) override {
-    json[n] = v ? Json(*v) : Json();
+    json[n] = !v ? Json() : v->size() == 1 ? Json((*v)[0]) : Json(*v);
   }
   void field(const char* n, Size2& v) override { json[n] = {v.height, v.width}; }
   void field(const char* n, std::optional<Size2>& v) override {

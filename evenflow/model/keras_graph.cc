@@ -15,12 +15,12 @@ using format::Json;
 using format::JsonValue;
 constexpr int64_t kMaxLayers = 10000, kMaxInputs = 1000;
 
-// A functional model inside another has one use already, that of its own inputs.
-int64_t first_use(const LayerImpl& l) { return l.class_name() == "Functional" ? 1 : 0; }
+// Where a model's outputs are named, Keras counts the uses of a functional model within it from 1.
+int64_t first_end(const LayerImpl& l) { return l.class_name() == "Functional" ? 1 : 0; }
 
 // ---- writing ----
-Json reference_json(const ModelImpl::Call& c) {
-  return Json::array({c.layer->name, c.number + first_use(*c.layer), 0});
+Json reference_json(const ModelImpl::Call& c, int64_t first = 0) {
+  return Json::array({c.layer->name, c.number + first, 0});
 }
 Json keras_tensor(const ModelImpl::Call& c) {
   return {
@@ -68,10 +68,11 @@ Json functional_json(const ModelImpl& m) {
   }
   auto ends = [&](const std::vector<int>& ids) {
     Json all = Json::array();
-    for (int i : ids) all.push_back(reference_json(m.calls[size_t(i)]));
+    for (int i : ids)
+      all.push_back(reference_json(m.calls[size_t(i)], first_end(*m.calls[size_t(i)].layer)));
     return all.size() == 1 ? Json(all[0]) : all;
   };
-  return {{"module", "keras"},
+  return {{"module", "keras.src.models.functional"},  // where Keras 3 looks for it
           {"class_name", "Functional"},
           {"config",
            {{"name", m.name},
@@ -117,9 +118,15 @@ void arguments(const JsonValue& j, std::vector<Reference>& r, bool within = fals
 std::vector<Reference> arguments_of(const JsonValue& node) {
   const JsonValue args = node["args"], kwargs = node["kwargs"];
   // The mode of a run overrides what the call said of training.
-  for (auto& key : kwargs.keys())
-    if (!kwargs[key].is_null() && !(key == "training" && kwargs[key].is_boolean()))
-      kwargs[key].refuse("no such argument", Code::Unimplemented);
+  for (auto& key : kwargs.keys()) {
+    const JsonValue v = kwargs[key];
+    bool nothing = v.is_null() || (key == "training" && v.is_boolean());
+    if (key == "mask" && v.is_array()) {  // one for each input
+      nothing = true;
+      for (int64_t i = 0; i < v.size(); ++i) nothing = nothing && v[i].is_null();
+    }
+    if (!nothing) v.refuse("no such argument", Code::Unimplemented);
+  }
   std::vector<Reference> r;
   if (args.size() != 1) args.refuse("one argument: a tensor, or a list of them");
   arguments(args[0], r);
@@ -219,7 +226,7 @@ Model functional_from(const JsonValue& config) {
     if (nodes.size() > kMaxInputs)
       nodes.refuse(concat({"at most ", kMaxInputs, " uses"}), Code::ResourceExhausted);
     for (int64_t k = 0; k < nodes.size(); ++k) {
-      by_name[{l->name, k + first_use(*l)}] = uses.size();
+      by_name[{l->name, k}] = uses.size();
       uses.push_back({l, arguments_of(nodes[k]), k, nodes[k]});
     }
   }
@@ -260,7 +267,11 @@ Model functional_from(const JsonValue& config) {
     if (m.calls[size_t(m.inputs.back())].layer->class_name() != "InputLayer")
       r.place.refuse("an input layer");
   }
-  for (auto& r : references(config["output_layers"])) m.outputs.push_back(int(at[find(r)]));
+  for (Reference& r : references(config["output_layers"])) {
+    for (auto& l : m.layers)
+      if (l->name == r.layer) r.node -= first_end(*l);
+    m.outputs.push_back(int(at[find(r)]));
+  }
   if (m.inputs.empty()) config["input_layers"].refuse("at least one input");
   if (m.outputs.empty()) config["output_layers"].refuse("at least one output");
   std::set<int> given(m.inputs.begin(), m.inputs.end());
