@@ -145,13 +145,14 @@ class Reader : public ConfigVisitor {
   void field(const char* n, Initializer& v) override {
     auto j = get(n);
     if (!j) return;
-    if (j->is_string()) return void(v = Initializer(j->string()));
-    const std::string name = (*j)["class_name"].string();
+    const JsonValue kind = j->is_string() ? *j : (*j)["class_name"];
+    const std::string name = kind.string();
     try {
       v = Initializer(name);
     } catch (const Error&) {
-      (*j)["class_name"].refuse("one of Keras's initializers", Code::Unimplemented);
+      kind.refuse("one of Keras's initializers", Code::Unimplemented);
     }
+    if (!j->is_object()) return;
     auto c = j->find("config");
     if (!c) return;
     auto number = [&](const char* key, double& to) {

@@ -169,7 +169,8 @@ Model load_model(const std::string& path) {
   const format::Hdf5File file(weights, where);
   Model model;
   {
-    const BuildLimit limit(elements(file));  // a small file does not make large weights
+    // A small file does not make large weights; a few that are missing are named below.
+    const BuildLimit limit(checked_add(checked_mul(2, elements(file)), 1 << 16));
     model = model_from_json(format::parse_json(zip.read("config.json"), path + ": config.json"));
   }
   read_weights(model.impl(), file, where);

@@ -161,9 +161,9 @@ auto at_place(const JsonValue& place, F f) {
   try {
     return f();
   } catch (const Error& e) {
-    if (e.code() != Code::InvalidArgument && e.code() != Code::ResourceExhausted) throw;
-    fail(e.code() == Code::InvalidArgument ? Code::DataLoss : e.code(),
-         {place.place(), ": ", e.what()});
+    const bool ours = e.code() == Code::InvalidArgument || e.code() == Code::OutOfRange;
+    if (!ours && e.code() != Code::ResourceExhausted) throw;
+    fail(ours ? Code::DataLoss : e.code(), {place.place(), ": ", e.what()});
   }
 }
 

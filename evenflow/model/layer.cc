@@ -129,8 +129,7 @@ Variable LayerImpl::add_weight(const std::string& weight_name, const Shape& shap
   if (BuildLimit* limit = BuildLimit::current) {
     int64_t& left = limit->left_;
     if (shape.count() > left)
-      fail(Code::DataLoss,
-           {class_name(), " \"", name, "\": ", weight_name, " has the shape ", str(shape),
+      fail({class_name(), " \"", name, "\": ", weight_name, " has the shape ", str(shape),
             ", expected at most the ", left, " numbers for it in the file"});
     left -= shape.count();
     value = zeros(shape, type);
@@ -150,6 +149,7 @@ void LayerImpl::ensure_built(const std::vector<Dims>& inputs) {
       if (inputs[i].size() != input_dims[i].size())
         refuse(inputs.size() > 1 ? concat({"input ", i}) : "input", inputs[i],
                "the rank of " + str_dims(input_dims[i]) + ", for which it was built");
+  check();
   output_dims(inputs);
   if (built) return;
   build(inputs);

@@ -29,6 +29,8 @@ class LayerImpl {
  public:
   virtual ~LayerImpl() = default;
   virtual std::string_view class_name() const = 0;
+  /// Refuses a configuration that no input could make right.
+  virtual void check() const {}
   /// The extents of the output; throws InvalidArgument when the layer does not take such inputs.
   virtual Dims output_dims(const std::vector<Dims>& inputs) const = 0;
   /// Makes the weights.
@@ -73,7 +75,7 @@ class LayerImpl {
 
 /// While one is alive, layers that this thread builds have weights of at most so many elements in
 /// all, and these are zeros: for readers of files, whose weights come afterwards. Building more
-/// throws DataLoss, before anything is allocated.
+/// throws InvalidArgument, before anything is allocated.
 class BuildLimit {
  public:
   explicit BuildLimit(int64_t elements);
@@ -181,8 +183,6 @@ class ConfiguredLayer : public LayerImpl {
   using Config = C;
   C config;
   void visit(ConfigVisitor& v) override { config.fields(v); }
-  /// Refuses values that no input could make right.
-  virtual void check() const {}
 };
 
 }  // namespace evenflow
