@@ -229,8 +229,11 @@ const std::set<std::string>& harmless_keys() {
 std::string policy_from_json(const JsonValue& j) {
   const JsonValue name = j.is_string() ? j : j["config"]["name"];
   const std::string s = name.string();
-  if (s != "float32" && s != "float64" && s != "mixed_bfloat16" && s != "mixed_float16")
+  try {
+    check_policy("dtype", s);
+  } catch (const Error&) {
     name.refuse("float32, float64, mixed_bfloat16 or mixed_float16", Code::Unimplemented);
+  }
   return s;
 }
 }  // namespace

@@ -36,11 +36,14 @@ uint64_t next_seed() {
   const auto w = Philox{g.seed}(0x6c61796572, g.counter++);
   return uint64_t(w[0]) << 32 | w[1];
 }
-void set_dtype_policy(std::string policy) {
+void check_policy(std::string_view what, std::string_view policy) {
   if (policy != "float32" && policy != "float64" && policy != "mixed_bfloat16" &&
       policy != "mixed_float16")
-    fail({"dtype policy is \"", policy,
+    fail({what, ": dtype policy is \"", policy.substr(0, 80),
           "\", expected float32, float64, mixed_bfloat16 or mixed_float16"});
+}
+void set_dtype_policy(std::string policy) {
+  check_policy("set_dtype_policy", policy);
   std::lock_guard l(globals().mutex);
   globals().policy = std::move(policy);
 }

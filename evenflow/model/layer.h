@@ -143,6 +143,8 @@ uint64_t next_seed();
 /// The policy of layers made from now on that state none (keras.mixed_precision.set_global_policy):
 /// "float32", "mixed_bfloat16", ...
 void set_dtype_policy(std::string policy);
+/// Throws InvalidArgument for what is no policy here.
+void check_policy(std::string_view what, std::string_view policy);
 const std::string& dtype_policy();
 /// "conv2d", "conv2d_1", ...: Keras's automatic names.
 std::string automatic_name(std::string_view class_name);
@@ -168,6 +170,7 @@ class LayerOf : public Layer {
     impl->name = impl->config.name.empty() ? automatic_name(impl->class_name()) : impl->config.name;
     check_name(impl->class_name(), impl->name);
     impl->dtype = impl->config.dtype.empty() ? dtype_policy() : impl->config.dtype;
+    check_policy(impl->class_name(), impl->dtype);
     impl->seed = next_seed();
     impl->check();
     return impl;

@@ -174,15 +174,16 @@ TEST(Layers, AnActivationInALayerIsTheLayerAfterIt) {
 // Keras 3.15 in numpy: max(x - tau, 0) with tau = (sum of the cumulative sums of the support - 1) /
 // its size.
 TEST(Layers, SparsemaxIsKerass) {
-  const Tensor x = watch(floats({.5f, .3f, -.1f, 2, 0, 0}, {2, 3}));
+  const Tensor x = watch(floats({.5f, .3f, .1f, 2, 0, 0}, {2, 3}));
   const Tensor y = Activation("sparsemax")(x);
   // First row: all three are in the support; sums .5, .8, .7; tau = (2 - 1) / 3. Second: 2 alone,
   // tau = 1.
-  EXPECT_THAT(y.to_vector(),
-              testing::Pointwise(testing::FloatNear(1e-6f), {.5f - 1 / 3.f, 0, 0, 1, 0, 0}));
+  EXPECT_THAT(y.to_vector(), testing::Pointwise(testing::FloatNear(1e-6f),
+                                                std::vector<float>{.1f, 0, 0, 1, 0, 0}));
   // y[0] = x0 - (3 x0 + 2 x1 + x2 - 1) / 3
   const auto g = gradient({y}, {floats({1, 0, 0, 1, 0, 0}, {2, 3})}, {Wrt(x)})[0].to_vector();
-  EXPECT_THAT(g, testing::Pointwise(testing::FloatNear(1e-6f), {0, -2 / 3.f, -1 / 3.f, 0, 0, 0}));
+  EXPECT_THAT(g, testing::Pointwise(testing::FloatNear(1e-6f),
+                                    std::vector<float>{0, -2 / 3.f, -1 / 3.f, 0, 0, 0}));
 }
 
 TEST(Layers, NormalizationAdaptsToItsData) {
@@ -190,7 +191,8 @@ TEST(Layers, NormalizationAdaptsToItsData) {
   n.adapt(floats({1, 10, 3, 10, 5, 10}, {3, 2}));
   // mean 3 and 10, population variance 8/3 and 0, whose root is taken as 1e-7
   EXPECT_THAT(n(floats({3, 10, 5, 10}, {2, 2})).to_vector(),
-              testing::Pointwise(testing::FloatNear(1e-6f), {0, 0, 2 / std::sqrt(8 / 3.f), 0}));
+              testing::Pointwise(testing::FloatNear(1e-6f),
+                                 std::vector<float>{0, 0, 2 / std::sqrt(8 / 3.f), 0}));
   EXPECT_EQ(n.weights()[2].variable.read().item(), 3);
   n.adapt(floats({0, 0, 2, 4}, {2, 2}));  // what was before is forgotten
   EXPECT_THAT(n(floats({2, 4}, {1, 2})).to_vector(), ElementsAre(1, 1));
