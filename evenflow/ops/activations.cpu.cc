@@ -13,13 +13,17 @@
 #ifndef EVENFLOW_OPS_ACTIVATIONS_CPU_ONCE
 #define EVENFLOW_OPS_ACTIVATIONS_CPU_ONCE
 // X(operation, attributes), in the order of the tables below: functions of x, and of x and g.
-#define EVENFLOW_ACTIVATIONS(X)                                                                \
-  X(relu, ReluAttrs)                                                                           \
-  X(elu, AlphaAttrs)                                                                           \
-  X(celu, AlphaAttrs)                                                                          \
-  X(selu, NoAttrs) X(gelu, GeluAttrs) X(silu, NoAttrs) X(hard_sigmoid, NoAttrs)                \
-      X(hard_silu, NoAttrs) X(hard_tanh, NoAttrs) X(softplus, NoAttrs) X(log_sigmoid, NoAttrs) \
-          X(softsign, NoAttrs) X(mish, NoAttrs)
+#define EVENFLOW_ACTIVATIONS(X) \
+  X(relu, ReluAttrs)            \
+  X(elu, AlphaAttrs)            \
+  X(celu, AlphaAttrs)           \
+  X(selu, NoAttrs)              \
+  X(gelu, GeluAttrs)            \
+  X(silu, NoAttrs)              \
+  X(hard_sigmoid, NoAttrs)      \
+  X(hard_silu, NoAttrs)         \
+  X(hard_tanh, NoAttrs)         \
+  X(softplus, NoAttrs) X(log_sigmoid, NoAttrs) X(softsign, NoAttrs) X(mish, NoAttrs)
 #define EVENFLOW_ACTIVATION_GRADS(X) \
   X(relu_grad, ReluAttrs) X(gelu_grad, GeluAttrs) X(silu_grad, NoAttrs)
 namespace evenflow::cpu {

@@ -20,13 +20,17 @@
   X(sign)                 \
   X(square)               \
   X(reciprocal) X(exp) X(log) X(sqrt) X(rsqrt) X(tanh) X(sigmoid) X(erf) X(floor) X(ceil) X(round)
-#define EVENFLOW_BINARY(X)                                                                  \
-  X(add)                                                                                    \
-  X(subtract)                                                                               \
-  X(multiply)                                                                               \
-  X(divide)                                                                                 \
-  X(divide_no_nan) X(maximum) X(minimum) X(squared_difference) X(tanh_grad) X(sigmoid_grad) \
-      X(equal) X(not_equal) X(less) X(less_equal) X(greater) X(greater_equal)
+#define EVENFLOW_BINARY(X) \
+  X(add)                   \
+  X(subtract)              \
+  X(multiply)              \
+  X(divide)                \
+  X(divide_no_nan)         \
+  X(maximum)               \
+  X(minimum)               \
+  X(squared_difference)    \
+  X(tanh_grad)             \
+  X(sigmoid_grad) X(equal) X(not_equal) X(less) X(less_equal) X(greater) X(greater_equal)
 namespace evenflow::cpu {
 enum class Body {
 #define X(name) name,
