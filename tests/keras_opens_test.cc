@@ -262,6 +262,14 @@ TEST_F(KerasOpens, WhatWeSave) {
     m.get_layer("tail").set_trainable(false);
     add("graph", m, {numbers({3, 4}), numbers({3, 4})});
   }
+  {  // A functional model that is itself an output, used twice.
+    auto x = Input({4}), u = Input({4});
+    const Layer block = to_layer(Model(u, Dense({.units = 4, .activation = "tanh"})(u), "block"));
+    auto once = block(x);
+    const Model m({x}, {block(once), once});
+    stir(m);
+    add("ends", m, {numbers({3, 4})});
+  }
   {  // Branches whose depth differs, so that Keras's order is not the order of building.
     auto x = Input({4});
     auto shallow = Dense({.units = 4})(x);
