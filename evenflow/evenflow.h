@@ -19,6 +19,7 @@
 #include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/index.h"
 #include "evenflow/ops/matmul.h"
+#include "evenflow/ops/nn_batch_norm.h"
 #include "evenflow/ops/pool.h"
 #include "evenflow/ops/pooling.h"
 #include "evenflow/ops/random.h"

@@ -47,9 +47,9 @@ Tensors read_all(const json& c, const char* key) {
 }
 }  // namespace
 
-std::vector<Case> cases(std::string_view op, std::string_view from) {
+std::vector<Case> cases(std::string_view op, std::string_view from, const std::string& file) {
   std::vector<Case> r;
-  for (const json& c : document("ops.json")["cases"]) {
+  for (const json& c : document(file)["cases"]) {
     if (c["op"] != op || (!from.empty() && c["from"] != from)) continue;
     r.push_back({c["op"], c["from"], c.value("note", ""), c["computed"] == "f64", c["attrs"],
                  read_all(c, "inputs"), read_all(c, "outputs"), read_all(c, "grad_outputs"),
@@ -70,9 +70,10 @@ std::string difference(const Tensor& got, const Tensor& want, Tolerance toleranc
   return {};
 }
 
-int check(std::string_view op, const Function& f, Tolerance tolerance, std::string_view from) {
+int check(std::string_view op, const Function& f, Tolerance tolerance, std::string_view from,
+          const std::string& file) {
   int n = 0;
-  for (const Case& c : cases(op, from)) {
+  for (const Case& c : cases(op, from, file)) {
     SCOPED_TRACE(
         concat({"case ", n, " of ", op, " from ", c.from, " ", c.attrs.dump(), " ", c.note}));
     Tensors in;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads tests/reference/ops.json (values made by TensorFlow, Keras and PyTorch) and compares.
+// Reads the files of tests/reference (values made by TensorFlow, Keras and PyTorch) and compares.
 // tests/reference/README.md says what is in it.
 #pragma once
 #include <functional>
@@ -24,8 +24,9 @@ struct Case {
   Tensors inputs, outputs;
   Tensors grad_outputs, grad_inputs;  ///< empty where the case has none; an empty tensor for null
 };
-/// Of ops.json, in its order; `from` chooses who computed, empty: all.
-std::vector<Case> cases(std::string_view op, std::string_view from = {});
+/// Of a file of single operations, in its order; `from` chooses who computed, empty: all.
+std::vector<Case> cases(std::string_view op, std::string_view from = {},
+                        const std::string& file = "ops.json");
 
 /// |got - want| <= absolute + relative |want|; NaN equals NaN, and types and shapes must be equal.
 struct Tolerance {
@@ -38,6 +39,6 @@ std::string difference(const Tensor& got, const Tensor& want, Tolerance toleranc
 /// nothing. Returns how many were compared, so that a test can see that it tested something.
 using Function = std::function<Tensors(const Tensors& inputs, const nlohmann::json& attrs)>;
 int check(std::string_view op, const Function& f, Tolerance tolerance = {},
-          std::string_view from = {});
+          std::string_view from = {}, const std::string& file = "ops.json");
 
 }  // namespace evenflow::reference

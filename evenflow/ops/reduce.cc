@@ -467,9 +467,14 @@ OP(all_finite, NoAttrs) {
 Tensor all_finite(const Tensors& xs) { return call(all_finite_op(), to_inputs(xs))[0]; }
 
 Moments moments(In given, Axes axes, bool keepdims) {
-  Tensor x = given.as(), mean = reduce_mean(x, axes, true), d = x - expand_like(mean, x);
-  Tensor variance = reduce_mean(square(d), axes, keepdims);
-  return {keepdims ? mean : reduce_mean(x, axes, false), variance};
+  const Tensor original = given.as();
+  const DType type = original.dtype();
+  // A mean that is rounded to 16 bits would be in every deviation.
+  const Tensor x =
+      type == DType::f16 || type == DType::bf16 ? cast(original, DType::f32) : original;
+  const Tensor mean = reduce_mean(x, axes, true);
+  const Tensor variance = reduce_mean(square(x - expand_like(mean, x)), axes, keepdims);
+  return {cast(keepdims ? mean : reshape_like(mean, variance), type), cast(variance, type)};
 }
 
 }  // namespace evenflow

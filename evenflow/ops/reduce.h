@@ -39,7 +39,7 @@ Tensor all_finite(const Tensors& xs);
 struct Moments {
   Tensor mean, variance;  ///< population variance
 };
-/// Two passes: never E[x^2] - E[x]^2.
+/// Two passes: never E[x^2] - E[x]^2. 16-bit types are computed with in f32. Of nothing: NaN.
 Moments moments(In x, Axes axes = {}, bool keepdims = false);
 
 }  // namespace evenflow

@@ -5,7 +5,7 @@ import values  # first: it settles threads before the peers start
 
 
 def main():
-    parts = ("ops", "layers", "nets", "texts")
+    parts = ("ops", "nn", "layers", "nets", "texts")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=parts)
     chosen = parser.parse_args().parts or parts
@@ -13,6 +13,9 @@ def main():
     if "ops" in chosen:
         import op_values
         op_values.make()
+    if "nn" in chosen:
+        import nn_values
+        nn_values.make()
     if "layers" in chosen:
         import layer_values
         layer_values.make()
