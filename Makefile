@@ -2,10 +2,10 @@
 JOBS ?= $(shell nproc)
 BUILD := cmake --build build -j$(JOBS)
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-all bench docs format check install clean new-op
+.PHONY: help setup build demo test test-all bench bench-peers docs format check install clean new-op
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## install what is missing (asks the network only then)
 	@tools/setup.sh
@@ -29,6 +29,9 @@ bench: build  ## measure batch norm, training, inference and start-up
 
 format:  ## let clang-format lay out the sources
 	@tools/sources.sh | xargs clang-format -i
+
+bench-peers: build  ## measure Evenflow and its peers by turns, in 20 minutes; writes docs/benchmarks.md
+	tools/bench_peers.sh
 
 docs: build  ## write the pages of operations, docs/ops, from their declarations
 	build/bin/manual_test --write

@@ -50,6 +50,12 @@ def arrays(path):
         return [z[str(i)] for i in range(len(z.files))]
 
 
+def softmax(logits):
+    """Of the first sample, so that answers can be compared."""
+    e = np.exp(logits[0] - logits[0].max())
+    return (e / e.sum()).tolist()
+
+
 def timed(work, seconds, least=10):
     for _ in range(2):
         work()
@@ -166,7 +172,7 @@ class Torch:
             with self.torch.inference_mode(), self.autocast():
                 self.torch.softmax(net(x), -1)
 
-        return timed(work, self.options.seconds)
+        return timed(work, self.options.seconds) | {"output": softmax(net(x).float().detach().numpy())}
 
     def bn(self):
         torch, o = self.torch, self.options
@@ -278,7 +284,7 @@ class Tf:
         tf, net = self.tf, self.net()
         x = tf.constant(batch_of(self.options)[0])
         run = tf.function(lambda x: tf.nn.softmax(net(x, training=False)), jit_compile=self.options.xla)
-        return timed(lambda: run(x).numpy(), self.options.seconds)
+        return timed(lambda: run(x).numpy(), self.options.seconds) | {"output": run(x).numpy()[0].tolist()}
 
     def bn(self):
         tf, o = self.tf, self.options
@@ -329,7 +335,7 @@ class Runtime:
             hint = {"f32": module.Type.f32, "bf16": module.Type.bf16}[options.dtype]
             run = module.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": options.threads,
                                                       "INFERENCE_PRECISION_HINT": hint})
-            return timed(lambda: run(x.numpy()), options.seconds)
+            return timed(lambda: run(x.numpy()), options.seconds) | {"output": softmax(run(x.numpy())[0])}
         if options.dtype != "f32":
             raise SystemExit("peers: ONNX Runtime is timed in f32 only")
         with tempfile.TemporaryDirectory() as folder:
@@ -338,7 +344,8 @@ class Runtime:
             session_options = module.SessionOptions()
             session_options.intra_op_num_threads = options.threads
             session = module.InferenceSession(path, session_options, providers=["CPUExecutionProvider"])
-        return timed(lambda: session.run(None, {"x": x.numpy()}), options.seconds)
+        return timed(lambda: session.run(None, {"x": x.numpy()}), options.seconds) | {
+            "output": softmax(session.run(None, {"x": x.numpy()})[0])}
 
 
 def main():

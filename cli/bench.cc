@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -110,10 +111,19 @@ struct Options {
   int64_t batch = 0;
   double seconds = 3;
 };
+// Layer by layer, in the order in which the net runs: that in which others build it.
+std::vector<Weight> weights_of(const Model& m) {
+  std::vector<Weight> r;
+  std::set<const LayerImpl*> seen;
+  for (auto& c : m.impl().calls)
+    if (seen.insert(c.layer.get()).second)
+      r.insert(r.end(), c.layer->weights.begin(), c.layer->weights.end());
+  return r;
+}
 void load_weights(const Model& m, const std::string& path) {
   auto arrays = format::read_npz(path);
   size_t i = 0;
-  for (auto& w : m.weights()) {
+  for (auto& w : weights_of(m)) {
     auto it = arrays.find(concat({i++}));
     if (it == arrays.end())
       fail({"bench: ", path, " has no array ", i - 1, " for ", w.variable.name()});
@@ -123,7 +133,7 @@ void load_weights(const Model& m, const std::string& path) {
 void save_weights(const Model& m, const std::string& path) {
   std::map<std::string, Array> arrays;
   size_t i = 0;
-  for (auto& w : m.weights()) {
+  for (auto& w : weights_of(m)) {
     Tensor t = w.variable.read();
     arrays[concat({i++})] = {t.sig(), t.buffer()};
   }
@@ -236,11 +246,14 @@ void bench_infer(const Options& o) {
   Model m = net(o.model);
   const int64_t batch = o.batch ? o.batch : 128;
   if (!o.weights.empty()) load_weights(m, o.weights);
+  if (!o.save_weights.empty()) save_weights(m, o.save_weights);
   Tensor x = normal_data(o.model == "mlp" ? Shape{batch, 784} : Shape{batch, 32, 32, 3}, 7);
   auto t = alternate({[&] { m.predict(x, {.batch_size = batch}).data(); }}, o.seconds, 10);
   nlohmann::json j = to_json(t[0]);
   j["bench"] = "infer", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype,
   j["threads"] = thread_count();
+  const auto y = m.predict(x, {.batch_size = batch}).to_vector();  // of the first sample
+  j["output"] = std::vector<double>(y.begin(), y.begin() + 10);
   print(j, o.json);
 }
 void bench_eager(const Options& o) {
@@ -343,7 +356,7 @@ void add_bench(CLI::App& app) {
     s->add_option("--batch", o->batch, "samples at a time")->check(CLI::PositiveNumber);
     s->add_option("--dtype", o->dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
     s->add_option("--weights", o->weights,
-                  "weights to start from, .npz with arrays 0, 1, ... in the model's order");
+                  "weights to start from, .npz with arrays 0, 1, ... layer by layer");
     s->add_option("--save-weights", o->save_weights, "writes the first weights there");
   }
   add("startup", "from the start of a process to a prediction", bench_startup);

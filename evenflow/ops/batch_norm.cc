@@ -17,15 +17,19 @@ namespace evenflow {
 
 namespace {
 Types any_float(char letter = 0) { return floating.as(letter); }
-// Where gamma, beta and the residual are among the inputs; -1: absent.
+// Where gamma, beta, the weights and the residual are among the inputs; -1: absent.
 struct Places {
-  int gamma = -1, beta = -1, residual = -1, count;
+  int gamma = -1, beta = -1, weights = -1, residual = -1, count;
   Places(const BatchNormAttrs& a, int first) : count(first) {
     if (a.scale) gamma = count++;
     if (a.center) beta = count++;
+    if (a.weighted) weights = count++;
     if (a.residual) residual = count++;
   }
 };
+ChannelLayout layout_of(const Sig& x, const BatchNormAttrs& a) {
+  return channel_layout(x, a.axis, a.virtual_batch_size);
+}
 void check_batch_norm(std::span<const Sig> in, const BatchNormAttrs& a, int first,
                       const ChannelLayout& c) {
   check_epsilon(a.epsilon);
@@ -34,16 +38,23 @@ void check_batch_norm(std::span<const Sig> in, const BatchNormAttrs& a, int firs
   const Places p(a, first);
   if (int(in.size()) != p.count)
     fail({in.size(), " inputs were given, expected ", p.count, " (scale ", a.scale, ", center ",
-          a.center, ", residual ", a.residual, ")"});
+          a.center, ", weighted ", a.weighted, ", residual ", a.residual, ")"});
   if (p.gamma >= 0) check_channels(in[size_t(p.gamma)], "gamma", in[0], c);
   if (p.beta >= 0) check_channels(in[size_t(p.beta)], "beta", in[0], c);
+  if (p.weights >= 0) check_weights(in[size_t(p.weights)], in[0], c);
   if (p.residual >= 0 && in[size_t(p.residual)] != in[0])
     fail({"residual is ", str(in[size_t(p.residual)]), ", expected ", str(in[0]), " (x)"});
+}
+// A scalar serves all ghosts.
+void check_n(const Sig& n, const ChannelLayout& c) {
+  const bool ghosts = c.statistics != c.channels;
+  if (n.shape.rank() && !(ghosts && n.shape == Shape{c.statistics[0]}))
+    fail({"n is ", str(n), ", expected f32[]", ghosts ? " or one for each ghost" : ""});
 }
 // Cut along the batch, when it is not an axis with statistics: x, grad and the residual by rows.
 std::optional<BatchRule> batch_rule(const CallSig& c, const BatchNormAttrs& a, int first,
                                     uint64_t rows, BatchRule::Join join = BatchRule::rows) {
-  if (!merges_batch(c.in[0], a.axis)) return {};
+  if (a.weighted || a.virtual_batch_size || !merges_batch(c.in[0], a.axis)) return {};
   const Places p(a, first);
   if (p.residual >= 0) rows |= uint64_t(1) << p.residual;
   return BatchRule{~rows, join, {}};
@@ -57,26 +68,30 @@ Tensor inverse_deviation(const Tensor& variance, double epsilon) {
   Tensor constant = equal(v, 0);
   return select(constant, fill_like(v, 0), 1 / sqrt(select(constant, fill_like(v, 1), v)));
 }
-// The inputs gamma, beta and residual, as far as the attributes name them, and what is made of
-// them.
+// The inputs gamma, beta, weights and residual, as far as the attributes name them, and what is
+// made of them.
 struct Affine {
   const BatchNormAttrs& a;
-  Tensor x, mean, inverse, gamma, beta, residual;
+  Channels channels;
+  Tensor x, mean, inverse, gamma, beta, weights, residual;
   Affine(const Tensors& in, const BatchNormAttrs& attrs, int first, const Tensor& m,
          const Tensor& variance)
       : a(attrs),
+        channels{attrs.axis, attrs.virtual_batch_size},
         x(wide_type(in[0])),
         mean(m),
         inverse(inverse_deviation(variance, attrs.epsilon)) {
     const Places p(a, first);
-    gamma = at(in, p.gamma), beta = at(in, p.beta), residual = at(in, p.residual);
+    gamma = at(in, p.gamma), beta = at(in, p.beta), weights = at(in, p.weights),
+    residual = at(in, p.residual);
   }
+  // Of the type and shape of statistics.
   Tensor scale() const { return gamma ? inverse * gamma : inverse; }
-  Tensor wide(const Tensor& t) const { return along(t, x, a.axis); }
+  Tensor wide(const Tensor& t) const { return channels.statistics_along(t, x); }
   Tensor centred() const { return x - wide(mean); }
   Tensor before_activation() const {
     Tensor y = centred() * wide(scale());
-    if (beta) y = y + wide(beta);
+    if (beta) y = y + channels.along(beta, x);
     return residual ? y + wide_type(residual) : y;
   }
   Tensor y(DType t) const {
@@ -87,14 +102,23 @@ struct Affine {
     Tensor g = wide_type(grad);
     return a.activation == "relu" ? select(greater(before_activation(), 0), g, fill_like(g, 0)) : g;
   }
+  // g (x - mean). What is masked may be no number, and nothing comes from it.
+  Tensor times_centred(const Tensor& g) const {
+    Tensor r = g * centred();
+    return weights ? select(equal(g, 0), fill_like(r, 0), r) : r;
+  }
 };
 }  // namespace
 
 void BatchNormAttrs::add(std::vector<In>& in, const Tensor& gamma, const Tensor& beta,
-                         const Tensor& other, Where where) {
-  for (const Tensor* t : {&gamma, &beta, &other})
+                         const Tensor& weights, const Tensor& other, Where where) {
+  for (const Tensor* t : {&gamma, &beta, &weights, &other})
     if (*t) in.emplace_back(*t, where);
-  scale = bool(gamma), center = bool(beta), residual = bool(other);
+  scale = bool(gamma), center = bool(beta), weighted = bool(weights), residual = bool(other);
+}
+
+StatisticsAttrs BatchNormAttrs::statistics() const {
+  return {axis, false, weighted, virtual_batch_size};
 }
 
 // ---- normalise
@@ -107,12 +131,12 @@ OP(batch_normalize, BatchNormAttrs) {
       .inputs = {{"x", floating, "[..., channels, ...]"},
                  {"mean", any_float(), "[channels...]"},
                  {"variance", any_float(), "[channels...]"},
-                 {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+                 {"gamma, beta, weights, residual", any_float(), "those that the attributes name"}},
       .outputs = {{"y", "like x"}},
       .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
-        const ChannelLayout c = channel_layout(in[0], a.axis);
+        const ChannelLayout c = layout_of(in[0], a);
         check_batch_norm(in, a, 3, c);
-        check_channels(in[1], "mean", in[0], c), check_channels(in[2], "variance", in[0], c);
+        check_statistics(in[1], "mean", in[0], c), check_statistics(in[2], "variance", in[0], c);
         return {in[0]};
       },
       .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
@@ -130,11 +154,12 @@ OP(batch_normalize, BatchNormAttrs) {
         args.insert(args.begin() + 2, In(full({}, 1)));
         args.insert(args.begin() + 5, {In(none), In(none)});
         Tensors d = apply(find_op("batch_norm_dx"), attrs, args), r(in.size());
+        const Channels channels{a.axis, a.virtual_batch_size};
         Tensor inverse = inverse_deviation(in[2], a.epsilon),
                scale = p.gamma < 0 ? inverse : inverse * at(in, p.gamma);
         r[0] = d[0], r[1] = -(scale * sums[0]), r[2] = -0.5 * scale * square(inverse) * sums[1];
-        if (p.gamma >= 0) r[size_t(p.gamma)] = inverse * sums[1];
-        if (p.beta >= 0) r[size_t(p.beta)] = sums[0];
+        if (p.gamma >= 0) r[size_t(p.gamma)] = channels.whole(inverse * sums[1]);
+        if (p.beta >= 0) r[size_t(p.beta)] = channels.whole(sums[0]);
         if (p.residual >= 0) r[size_t(p.residual)] = d[1];
         return r;
       },
@@ -153,6 +178,12 @@ OP(batch_normalize, BatchNormAttrs) {
             {{4, 3, 5}, {4, 5}, uniform({4, 5}, 0.5, 2), {4, 5}, {4, 5}},
             {.axis = {0, 2}}},
            {"empty", {{0, 3}, {3}, uniform({3}, 0.5, 2), {3}, {3}}},
+           {"ghosts",
+            {{7, 2, 3}, {3, 3}, uniform({3, 3}, 0.5, 2), {3}, {3}},
+            {.virtual_batch_size = 3}},
+           {"weighted",
+            {{4, 3}, {3}, uniform({3}, 0.5, 2), {3}, {3}, integers({4, 1}, 0, 2).of(DType::f32)},
+            {.weighted = true}},
            {"bench",
             {{32, 56, 56, 64}, {64}, uniform({64}, 0.5, 2), {64}, {64}},
             {},
@@ -167,90 +198,124 @@ Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Te
                          BatchNormAttrs{.epsilon = epsilon, .axis = std::move(axis)});
 }
 Tensor batch_normalize(In x, In mean, In variance, const Tensor& gamma, const Tensor& beta,
-                       BatchNormAttrs a, const Tensor& residual) {
+                       BatchNormAttrs a, const Tensor& residual, const Tensor& weights) {
   std::vector<In> in{x, mean, variance};
-  a.add(in, gamma, beta, residual, x.where);
+  a.add(in, gamma, beta, weights, residual, x.where);
   return call(batch_normalize_op(), in, a)[0];
 }
 
 // ---- fused: training
 OP(batch_norm, BatchNormAttrs) {
-  return {.summary =
-              "Normalises each channel over the batch, then scales and shifts it; also the "
-              "statistics of the batch",
-          .doc =
-              "y = gamma (x - mean) / sqrt(M2 / n + epsilon) + beta. The same as "
-              "batch_norm_statistics followed by batch_normalize.",
-          .inputs = {{"x", floating, "[..., channels, ...]"},
-                     {"gamma, beta, residual", any_float(), "those that the attributes name"}},
-          .outputs = {{"y", "like x"},
-                      {"n", "f32 []"},
-                      {"mean", "[channels...]"},
-                      {"m2", "[channels...]"}},
-          .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
-            check_batch_norm(in, a, 1, channel_layout(in[0], a.axis));
-            Sigs s = statistics_sigs(in[0], a.axis);
-            return {in[0], s[0], s[1], s[2]};
-          },
-          .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
-            Statistics s = batch_norm_statistics(in[0], a.axis);
-            std::vector<In> args{In(in[0]), In(s.mean), In(s.variance())};
-            for (size_t i = 1; i < in.size(); ++i) args.emplace_back(in[i]);
-            const auto attrs = std::make_shared<const BatchNormAttrs>(a);
-            return {apply(batch_normalize_op(), attrs, args)[0], s.n, s.mean, s.m2};
-          },
-          .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g,
-                         const BatchNormAttrs& a) -> Tensors {
-            const Places p(a, 1);
-            Tensors r(in.size());
-            if (g[0]) {
-              std::vector<In> args{In(in[0]), In(g[0]), In(out[1]), In(out[2]), In(out[3])};
-              for (size_t i = 1; i < in.size(); ++i) args.emplace_back(in[i]);
-              Tensors d = apply(find_op("batch_norm_grad"),
-                                std::make_shared<const BatchNormAttrs>(a), args);
-              for (size_t i = 0; i < d.size(); ++i) r[i] = d[i];
-            }
-            // through the statistics that are given out: d mean = 1 / n, d M2 = 2 (x - mean)
-            Tensor x = wide_type(in[0]), dx;
-            if (g[2]) dx = expand_like(along(over_n(g[2], out[1]), x, a.axis), x);
-            if (g[3]) dx = plus(dx, 2 * (x - along(out[2], x, a.axis)) * along(g[3], x, a.axis));
-            if (dx) r[0] = plus(r[0], cast(dx, in[0].dtype()));
-            return r;
-          },
-          .traits = {.variadic = true, .keeps_float32 = true, .optional = 2},
-          .cost = [](const CallSig& c, const BatchNormAttrs&) -> Cost {
-            return {3.0 * double(c.in[0].bytes()), 8.0 * double(c.in[0].shape.count())};
-          },
-          .cases = {{"dense", {{33, 10}, {10}, {10}}},
-                    {"image", {{2, 3, 4, 5}, {5}, {5}}},
-                    {"nchw", {{2, 5, 3, 4}, {5}, {5}}, {.axis = {1}}},
-                    {"plain", {{4, 3}}, {.scale = false, .center = false}},
-                    {"odd", {{3, 1, 1, 63}, {63}, {63}}},
-                    {"two_axes", {{4, 3, 5}, {4, 5}, {4, 5}}, {.axis = {0, 2}}},
-                    {"one_channel", {{9, 1}, {1}, {1}}},
-                    {"relu", {{33, 10}, {10}, {10}}, {.activation = "relu"}, {.no_gradient = true}},
-                    {"residual", {{33, 10}, {10}, {10}, {33, 10}}, {.residual = true}},
-                    {"residual_relu",
-                     {{4, 3, 3, 16}, {16}, {16}, {4, 3, 3, 16}},
-                     {.residual = true, .activation = "relu"},
-                     {.no_gradient = true}},
-                    {"large_mean",
-                     {normal({64, 8}, 1e4, 1).of(DType::f32), {8}, {8}},
-                     {},
-                     {.no_gradient = true}},
-                    {"one", {{1, 6}, {6}, {6}}},
-                    {"empty", {{0, 3}, {3}, {3}}},
-                    {"bench", {{32, 56, 56, 64}, {64}, {64}}, {}, {.bench = true}},
-                    {"gamma",
-                     {{4, 3}, {4}, {3}},
-                     {},
-                     {.fails = "gamma is f32[4], expected f32[3] (channels of x f32[4,3])"}},
-                    {"count", {{4, 3}, {3}}, {}, {.fails = "inputs were given"}}}};
+  return {
+      .summary =
+          "Normalises each channel over the batch, then scales and shifts it; also the "
+          "statistics of the batch",
+      .doc =
+          "y = gamma (x - mean) / sqrt(M2 / n + epsilon) + beta. The same as "
+          "batch_norm_statistics followed by batch_normalize.",
+      .inputs = {{"x", floating, "[..., channels, ...]"},
+                 {"gamma, beta, weights, residual", any_float(), "those that the attributes name"}},
+      .outputs = {{"y", "like x"},
+                  {"n", "f32 []"},
+                  {"mean", "[channels...]"},
+                  {"m2", "[channels...]"}},
+      .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
+        check_batch_norm(in, a, 1, layout_of(in[0], a));
+        Sigs s = statistics_sigs(in[0], a.statistics());
+        return {in[0], s[0], s[1], s[2]};
+      },
+      .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
+        Statistics s = batch_norm_statistics(in[0], a.axis, at(in, Places(a, 1).weights),
+                                             a.virtual_batch_size);
+        std::vector<In> args{In(in[0]), In(s.mean), In(s.variance())};
+        for (size_t i = 1; i < in.size(); ++i) args.emplace_back(in[i]);
+        const auto attrs = std::make_shared<const BatchNormAttrs>(a);
+        return {apply(batch_normalize_op(), attrs, args)[0], s.n, s.mean, s.m2};
+      },
+      .gradient = [](const Tensors& in, const Tensors& out, const Tensors& g,
+                     const BatchNormAttrs& a) -> Tensors {
+        const Places p(a, 1);
+        Tensors r(in.size());
+        if (g[0]) {
+          std::vector<In> args{In(in[0]), In(g[0]), In(out[1]), In(out[2]), In(out[3])};
+          for (size_t i = 1; i < in.size(); ++i) args.emplace_back(in[i]);
+          Tensors d =
+              apply(find_op("batch_norm_grad"), std::make_shared<const BatchNormAttrs>(a), args);
+          r[0] = d[0];
+          size_t next = 1;
+          for (int i : {p.gamma, p.beta, p.residual})
+            if (i >= 0) r[size_t(i)] = d[next++];
+        }
+        // through the statistics: those that are given out, and for the weights y's too
+        const Statistics statistics{out[1], out[2], out[3]};
+        Statistics given{g[1], g[2], g[3]};
+        const Tensor weights = at(in, p.weights), x = wide_type(in[0]);
+        const Channels channels{a.axis, a.virtual_batch_size};
+        if (const Tensor dx = statistics_gradient(x, weights, channels, statistics, given).x)
+          r[0] = plus(r[0], cast(dx, in[0].dtype()));
+        if (weights) {
+          if (g[0]) {
+            const Tensor variance = statistics.variance();
+            Tensors args{in[0], out[2], variance};
+            args.insert(args.end(), in.begin() + 1, in.end());
+            const Tensors d = batch_normalize_op().gradient(args, {}, {g[0]}, &a);
+            const Tensor m2 = over_n(d[2], out[1]), n = -(m2 * variance);
+            given.mean = plus(given.mean, d[1]), given.m2 = plus(given.m2, m2);
+            given.n = plus(given.n, cast(channels.statistics_sum(n), DType::f32));
+          }
+          r[size_t(p.weights)] =
+              statistics_gradient(x, weights, channels, statistics, given).weights;
+        }
+        return r;
+      },
+      .traits = {.variadic = true, .keeps_float32 = true, .optional = 2},
+      .cost = [](const CallSig& c, const BatchNormAttrs&) -> Cost {
+        return {3.0 * double(c.in[0].bytes()), 8.0 * double(c.in[0].shape.count())};
+      },
+      .cases =
+          {{"dense", {{33, 10}, {10}, {10}}},
+           {"image", {{2, 3, 4, 5}, {5}, {5}}},
+           {"nchw", {{2, 5, 3, 4}, {5}, {5}}, {.axis = {1}}},
+           {"plain", {{4, 3}}, {.scale = false, .center = false}},
+           {"odd", {{3, 1, 1, 63}, {63}, {63}}},
+           {"two_axes", {{4, 3, 5}, {4, 5}, {4, 5}}, {.axis = {0, 2}}},
+           {"one_channel", {{9, 1}, {1}, {1}}},
+           {"relu", {{33, 10}, {10}, {10}}, {.activation = "relu"}, {.no_gradient = true}},
+           {"residual", {{33, 10}, {10}, {10}, {33, 10}}, {.residual = true}},
+           {"residual_relu",
+            {{4, 3, 3, 16}, {16}, {16}, {4, 3, 3, 16}},
+            {.residual = true, .activation = "relu"},
+            {.no_gradient = true}},
+           {"large_mean",
+            {normal({64, 8}, 1e4, 1).of(DType::f32), {8}, {8}},
+            {},
+            {.no_gradient = true}},
+           {"ghosts", {{8, 2, 3}, {3}, {3}}, {.virtual_batch_size = 4}},
+           {"ghosts_left", {{7, 3, 2}, {3}, {3}}, {.axis = {1}, .virtual_batch_size = 3}},
+           {"weighted",
+            {{9, 2, 5}, {5}, {5}, uniform({9, 1, 1}, 0.5, 2).of(DType::f32)},
+            {.weighted = true}},
+           {"mask",
+            {{9, 2, 5}, {5}, {5}, integers({9, 2, 1}, 0, 2).of(DType::f32)},
+            {.weighted = true},
+            {.no_gradient = true}},
+           {"ghosts_mask_residual_relu",
+            {{7, 2, 5}, {5}, {5}, integers({7, 2, 1}, 0, 2).of(DType::f32), {7, 2, 5}},
+            {.residual = true, .activation = "relu", .weighted = true, .virtual_batch_size = 3},
+            {.no_gradient = true}},
+           {"one", {{1, 6}, {6}, {6}}},
+           {"empty", {{0, 3}, {3}, {3}}},
+           {"bench", {{32, 56, 56, 64}, {64}, {64}}, {}, {.bench = true}},
+           {"gamma",
+            {{4, 3}, {4}, {3}},
+            {},
+            {.fails = "gamma is f32[4], expected f32[3] (channels of x f32[4,3])"}},
+           {"count", {{4, 3}, {3}}, {}, {.fails = "inputs were given"}}}};
 }
 BatchNormResult batch_norm(In x, const Tensor& gamma, const Tensor& beta, BatchNormAttrs a,
-                           const Tensor& residual) {
+                           const Tensor& residual, const Tensor& weights) {
   std::vector<In> in{x};
-  a.add(in, gamma, beta, residual, x.where);
+  a.add(in, gamma, beta, weights, residual, x.where);
   Tensors r = call(batch_norm_op(), in, a);
   return {r[0], {r[1], r[2], r[3]}};
 }
@@ -266,16 +331,18 @@ OP(batch_norm_grad, BatchNormAttrs) {
                  {"n", f32_only, "[]"},
                  {"mean", any_float(), "[channels...]"},
                  {"m2", any_float(), "[channels...]"},
-                 {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+                 {"gamma, beta, weights, residual", any_float(), "those that the attributes name"}},
       .outputs = {{"dx", "like x"}, {"dgamma, dbeta, dresidual", "those that the attributes name"}},
       .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
-        const ChannelLayout c = channel_layout(in[0], a.axis);
+        const ChannelLayout c = layout_of(in[0], a);
         check_batch_norm(in, a, 5, c);
         if (in[1] != in[0]) fail({"grad is ", str(in[1]), ", expected ", str(in[0]), " (x)"});
-        if (in[2].shape.rank()) fail({"n is ", str(in[2]), ", expected f32[]"});
-        check_channels(in[3], "mean", in[0], c), check_channels(in[4], "m2", in[0], c);
+        check_n(in[2], c);
+        check_statistics(in[3], "mean", in[0], c), check_statistics(in[4], "m2", in[0], c);
+        const Places p(a, 5);
         Sigs r{in[0]};
-        for (size_t i = 5; i < in.size(); ++i) r.push_back(in[i]);
+        for (int i : {p.gamma, p.beta, p.residual})
+          if (i >= 0) r.push_back(in[size_t(i)]);
         return r;
       },
       .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
@@ -288,8 +355,10 @@ OP(batch_norm_grad, BatchNormAttrs) {
         args.insert(args.begin() + 2, In(in[2]));
         args.insert(args.begin() + 5, {In(sums[0]), In(sums[1])});
         Tensors d = apply(find_op("batch_norm_dx"), attrs, args), out{d[0]};
-        if (p.gamma >= 0) out.push_back(sums[1] * inverse_deviation(variance, a.epsilon));
-        if (p.beta >= 0) out.push_back(sums[0]);
+        const Channels channels{a.axis, a.virtual_batch_size};
+        if (p.gamma >= 0)
+          out.push_back(channels.whole(sums[1] * inverse_deviation(variance, a.epsilon)));
+        if (p.beta >= 0) out.push_back(channels.whole(sums[0]));
         if (p.residual >= 0) out.push_back(d[1]);
         return out;
       },
@@ -338,19 +407,19 @@ OP(batch_norm_backward_sums, BatchNormAttrs) {
                  {"grad", floating, "like x"},
                  {"mean", any_float(), "[channels...]"},
                  {"variance", any_float(), "[channels...]"},
-                 {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+                 {"gamma, beta, weights, residual", any_float(), "those that the attributes name"}},
       .outputs = {{"sum_g", "[channels...]"}, {"sum_gx", "[channels...]"}},
       .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
-        const ChannelLayout c = channel_layout(in[0], a.axis);
+        const ChannelLayout c = layout_of(in[0], a);
         check_batch_norm(in, a, 4, c);
         if (in[1] != in[0]) fail({"grad is ", str(in[1]), ", expected ", str(in[0]), " (x)"});
-        check_channels(in[2], "mean", in[0], c), check_channels(in[3], "variance", in[0], c);
+        check_statistics(in[2], "mean", in[0], c), check_statistics(in[3], "variance", in[0], c);
         return {in[2], in[2]};
       },
       .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
         const Affine f(in, a, 4, in[2], in[3]);
         Tensor g = f.passed(in[1]);
-        return {channel_sum(g, a.axis), channel_sum(g * f.centred(), a.axis)};
+        return {f.channels.sum(g), f.channels.sum(f.times_centred(g))};
       },
       .traits = {.variadic = true, .keeps_float32 = true, .optional = 16},
       .batch = [](const CallSig& c,
@@ -379,8 +448,8 @@ OP(batch_norm_dx, BatchNormAttrs) {
       .summary =
           "Second half of batch_norm's gradient: for x and the residual, from sums over the batch",
       .doc =
-          "gamma r (g - sum_g / n - (x - mean) r^2 sum_gx / n) with r = 1 / sqrt(variance + "
-          "epsilon).",
+          "gamma r (g - w (sum_g / n + (x - mean) r^2 sum_gx / n)) with r = 1 / sqrt(variance + "
+          "epsilon), and w the weight, or 1.",
       .inputs = {{"x", floating, "[..., channels, ...]"},
                  {"grad", floating, "like x"},
                  {"n", f32_only, "[]"},
@@ -388,22 +457,26 @@ OP(batch_norm_dx, BatchNormAttrs) {
                  {"variance", any_float(), "[channels...]"},
                  {"sum_g", any_float(), "[channels...]"},
                  {"sum_gx", any_float(), "[channels...]"},
-                 {"gamma, beta, residual", any_float(), "those that the attributes name"}},
+                 {"gamma, beta, weights, residual", any_float(), "those that the attributes name"}},
       .outputs = {{"dx", "like x"}, {"dresidual", "like x, if there is a residual"}},
       .shape = [](std::span<const Sig> in, const BatchNormAttrs& a) -> Sigs {
         constexpr std::string_view names[] = {"mean", "variance", "sum_g", "sum_gx"};
-        const ChannelLayout c = channel_layout(in[0], a.axis);
+        const ChannelLayout c = layout_of(in[0], a);
         check_batch_norm(in, a, 7, c);
         if (in[1] != in[0]) fail({"grad is ", str(in[1]), ", expected ", str(in[0]), " (x)"});
-        if (in[2].shape.rank()) fail({"n is ", str(in[2]), ", expected f32[]"});
-        for (size_t i = 0; i < 4; ++i) check_channels(in[3 + i], names[i], in[0], c);
+        check_n(in[2], c);
+        for (size_t i = 0; i < 4; ++i) check_statistics(in[3 + i], names[i], in[0], c);
         return a.residual ? Sigs{in[0], in[0]} : Sigs{in[0]};
       },
       .reference = [](const Tensors& in, const BatchNormAttrs& a) -> Tensors {
         const Affine f(in, a, 7, in[3], in[4]);
         Tensor g = f.passed(in[1]), slope = square(f.inverse) * over_n(in[6], in[2]);
-        Tensor dx =
-            (g - f.wide(over_n(in[5], in[2])) - f.centred() * f.wide(slope)) * f.wide(f.scale());
+        Tensor rest = f.wide(over_n(in[5], in[2])) + f.centred() * f.wide(slope);
+        if (f.weights) {
+          Tensor w = cast(f.weights, g.dtype());
+          rest = select(equal(w, 0), fill_like(rest, 0), w * rest);
+        }
+        Tensor dx = (g - rest) * f.wide(f.scale());
         Tensors out{cast(dx, in[0].dtype())};
         if (a.residual) out.push_back(cast(g, in[0].dtype()));
         return out;
@@ -468,18 +541,18 @@ OP(batch_norm_dx, BatchNormAttrs) {
                 {"n", {{4, 3}, {4, 3}, {1}, {3}, {3}, {3}, {3}, {3}, {3}}, {}, {.fails = "n is"}}}};
 }
 BackwardSums batch_norm_backward_sums(In x, In grad, In mean, In variance, const Tensor& gamma,
-                                      const Tensor& beta, BatchNormAttrs a,
-                                      const Tensor& residual) {
+                                      const Tensor& beta, BatchNormAttrs a, const Tensor& residual,
+                                      const Tensor& weights) {
   std::vector<In> in{x, grad, mean, variance};
-  a.add(in, gamma, beta, residual, x.where);
+  a.add(in, gamma, beta, weights, residual, x.where);
   Tensors r = call(batch_norm_backward_sums_op(), in, a);
   return {r[0], r[1]};
 }
 BatchNormDx batch_norm_dx(In x, In grad, In n, In mean, In variance, const BackwardSums& sums,
                           const Tensor& gamma, const Tensor& beta, BatchNormAttrs a,
-                          const Tensor& residual) {
+                          const Tensor& residual, const Tensor& weights) {
   std::vector<In> in{x, grad, n, mean, variance, In(sums.g, x.where), In(sums.gx, x.where)};
-  a.add(in, gamma, beta, residual, x.where);
+  a.add(in, gamma, beta, weights, residual, x.where);
   Tensors r = call(batch_norm_dx_op(), in, a);
   return {r[0], residual ? r[1] : Tensor()};
 }

@@ -11,6 +11,7 @@
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/batch_norm.h"
+#include "evenflow/ops/batch_norm_ghosts.h"
 #include "evenflow/ops/batch_norm_pass.h"
 #include "evenflow/ops/batch_norm_rules.h"
 
@@ -239,6 +240,7 @@ struct Operands {
   Operands(const Call& c, const BatchNormAttrs& a, size_t first) {
     if (a.scale) gamma = &c.in[first++];
     if (a.center) beta = &c.in[first++];
+    if (a.weighted) ++first;
     if (a.residual) residual = &c.in[first++];
   }
 };
@@ -350,7 +352,10 @@ struct Backward {
     c.each(backwards, [&](const BatchNormPiece& piece, int64_t) { f(p, piece); });
   }
 };
-double at_least_one(const View& n) { return std::max(1.0, double(*n.as<float>())); }
+double count_of(const View& n) {
+  const double v = double(*n.as<float>());
+  return v > 0 ? v : 1;
+}
 std::string declines(const Sig& x, const std::vector<int64_t>& axis) {
   return channel_layout(x, axis).blocked ? "" : "the channels are not neighbours";
 }
@@ -362,42 +367,59 @@ namespace {
 using namespace cpu;  // NOLINT: this file is one kernel
 template <bool kForward, bool kBackward>
 int64_t scratch(const CallSig& s, const BatchNormAttrs& a) {
-  return Memory(cut_of(s.in[0], a.axis), s.in[0].dtype, kForward, kBackward).bytes;
+  return most_of_ghosts(s.in[0], a.virtual_batch_size, [&](const Sig& x) {
+    return Memory(cut_of(x, a.axis), x.dtype, kForward, kBackward).bytes;
+  });
 }
 std::string neighbours(const CallSig& s, const BatchNormAttrs& a) {
   return cpu::declines(s.in[0], a.axis);
 }
+// Weights count in the statistics and come back in the gradient.
+std::string unweighted(const CallSig& s, const BatchNormAttrs& a) {
+  return a.weighted ? "there are weights" : neighbours(s, a);
+}
+std::string one_batch(const CallSig& s, const BatchNormAttrs& a) {
+  return a.virtual_batch_size ? "there are ghost batches" : unweighted(s, a);
+}
 }  // namespace
 
 KERNEL(batch_norm_statistics, StatisticsAttrs, blocks) {
-  return {.declines = [](const CallSig& s,
-                         const StatisticsAttrs& a) { return cpu::declines(s.in[0], a.axis); },
+  return {.declines = [](const CallSig& s, const StatisticsAttrs& a) -> std::string {
+            return a.weighted ? "there are weights" : cpu::declines(s.in[0], a.axis);
+          },
           .run =
-              [](const Call& c, const StatisticsAttrs& a) {
-                const Cut cut = cut_of(*c.in[0].sig, a.axis);
-                const Memory m(cut, c.in[0].dtype(), true, false, c.scratch);
-                if (cut.count) statistics(cut, c.in[0].dtype(), c.in[0].data, m.stats);
-                write_statistics(cut, m.stats, channel_layout(*c.in[0].sig, a.axis).n, c.out[0],
-                                 c.out[1], c.out[2]);
+              [](const Call& whole, const StatisticsAttrs& a) {
+                each_ghost(whole, a.virtual_batch_size, "r", "sss", [&](const Call& c) {
+                  const Cut cut = cut_of(*c.in[0].sig, a.axis);
+                  const Memory m(cut, c.in[0].dtype(), true, false, c.scratch);
+                  if (cut.count) statistics(cut, c.in[0].dtype(), c.in[0].data, m.stats);
+                  write_statistics(cut, m.stats, channel_layout(*c.in[0].sig, a.axis).n, c.out[0],
+                                   c.out[1], c.out[2]);
+                });
               },
           .scratch =
               [](const CallSig& s, const StatisticsAttrs& a) {
-                return Memory(cut_of(s.in[0], a.axis), s.in[0].dtype, true, false).bytes;
+                return most_of_ghosts(s.in[0], a.virtual_batch_size, [&](const Sig& x) {
+                  return Memory(cut_of(x, a.axis), x.dtype, true, false).bytes;
+                });
               }};
 }
 KERNEL(batch_normalize, BatchNormAttrs, one_pass) {
   return {.declines = neighbours,
           .run =
-              [](const Call& c, const BatchNormAttrs& a) {
-                const Cut cut = cut_of(*c.in[0].sig, a.axis);
-                normalise(cut, c, a, Operands(c, a, 3),
-                          Memory(cut, c.in[0].dtype(), false, false, c.scratch), c.in[1].data,
-                          c.in[2].data, 1);
+              [](const Call& whole, const BatchNormAttrs& a) {
+                each_ghost(whole, a.virtual_batch_size, "rss" + operand_kinds(a), "r",
+                           [&](const Call& c) {
+                             const Cut cut = cut_of(*c.in[0].sig, a.axis);
+                             normalise(cut, c, a, Operands(c, a, 3),
+                                       Memory(cut, c.in[0].dtype(), false, false, c.scratch),
+                                       c.in[1].data, c.in[2].data, 1);
+                           });
               },
           .scratch = scratch<false, false>};
 }
 KERNEL(batch_norm, BatchNormAttrs, two_passes) {
-  return {.declines = neighbours,
+  return {.declines = one_batch,
           .run =
               [](const Call& c, const BatchNormAttrs& a) {
                 const Cut cut = cut_of(*c.in[0].sig, a.axis);
@@ -406,53 +428,63 @@ KERNEL(batch_norm, BatchNormAttrs, two_passes) {
                 write_statistics(cut, m.stats, channel_layout(*c.in[0].sig, a.axis).n, c.out[1],
                                  c.out[2], c.out[3]);
                 normalise(cut, c, a, Operands(c, a, 1), m, c.out[2].data, c.out[3].data,
-                          at_least_one(c.out[1]));
+                          count_of(c.out[1]));
               },
           .scratch = scratch<true, false>};
 }
 KERNEL(batch_norm_backward_sums, BatchNormAttrs, one_pass) {
-  return {.declines = neighbours,
+  return {.declines = unweighted,
           .run =
-              [](const Call& c, const BatchNormAttrs& a) {
-                const Cut cut = cut_of(*c.in[0].sig, a.axis);
-                const Memory m(cut, c.in[0].dtype(), false, true, c.scratch);
-                const Operands o(c, a, 4);
-                const Backward b{cut, a, o, m, c.in[0], c.in[1], c.in[2].data, c.in[3].data, 1};
-                with_statistics_type(c.in[0].dtype(), [&](auto zero) {
-                  using C = decltype(zero);
-                  if (cut.count) b.sums(b.pass<C>());
-                  for (int64_t j = 0; j < cut.channels; ++j)
-                    c.out[0].as<C>()[j] = cut.count ? C(m.sum_g[j]) : C(0),
-                    c.out[1].as<C>()[j] = cut.count ? C(m.sum_gx[j]) : C(0);
-                });
+              [](const Call& whole, const BatchNormAttrs& a) {
+                each_ghost(whole, a.virtual_batch_size, "rrss" + operand_kinds(a), "ss",
+                           [&](const Call& c) {
+                             const Cut cut = cut_of(*c.in[0].sig, a.axis);
+                             const Memory m(cut, c.in[0].dtype(), false, true, c.scratch);
+                             const Operands o(c, a, 4);
+                             const Backward b{cut,          a, o, m, c.in[0], c.in[1], c.in[2].data,
+                                              c.in[3].data, 1};
+                             with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                               using C = decltype(zero);
+                               if (cut.count) b.sums(b.pass<C>());
+                               for (int64_t j = 0; j < cut.channels; ++j)
+                                 c.out[0].as<C>()[j] = cut.count ? C(m.sum_g[j]) : C(0),
+                                 c.out[1].as<C>()[j] = cut.count ? C(m.sum_gx[j]) : C(0);
+                             });
+                           });
               },
           .scratch = scratch<false, true>};
 }
 KERNEL(batch_norm_dx, BatchNormAttrs, one_pass) {
-  return {.declines = neighbours,
-          .run =
-              [](const Call& c, const BatchNormAttrs& a) {
-                const Cut cut = cut_of(*c.in[0].sig, a.axis);
-                const Memory m(cut, c.in[0].dtype(), false, false, c.scratch);
-                const Operands o(c, a, 7);
-                const Backward b{cut, a, o, m, c.in[0], c.in[1], c.in[3].data, c.in[4].data, 1};
-                if (cut.count == 0) return;
-                with_statistics_type(c.in[0].dtype(), [&](auto zero) {
-                  using C = decltype(zero);
-                  b.dx<C>(b.pass<C>(), c.in[5].as<C>(), c.in[6].as<C>(), at_least_one(c.in[2]),
-                          c.out[0], o.residual ? &c.out[1] : nullptr, false);
+  return {
+      .declines = unweighted,
+      .run =
+          [](const Call& whole, const BatchNormAttrs& a) {
+            const std::string kinds =
+                concat({"rr", whole.in[2].shape().rank() ? "s" : "w", "ssss"});
+            each_ghost(
+                whole, a.virtual_batch_size, kinds + operand_kinds(a), "rr", [&](const Call& c) {
+                  const Cut cut = cut_of(*c.in[0].sig, a.axis);
+                  const Memory m(cut, c.in[0].dtype(), false, false, c.scratch);
+                  const Operands o(c, a, 7);
+                  const Backward b{cut, a, o, m, c.in[0], c.in[1], c.in[3].data, c.in[4].data, 1};
+                  if (cut.count == 0) return;
+                  with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                    using C = decltype(zero);
+                    b.dx<C>(b.pass<C>(), c.in[5].as<C>(), c.in[6].as<C>(), count_of(c.in[2]),
+                            c.out[0], o.residual ? &c.out[1] : nullptr, false);
+                  });
                 });
-              },
-          .scratch = scratch<false, false>};
+          },
+      .scratch = scratch<false, false>};
 }
 KERNEL(batch_norm_grad, BatchNormAttrs, two_passes) {
-  return {.declines = neighbours,
+  return {.declines = one_batch,
           .run =
               [](const Call& c, const BatchNormAttrs& a) {
                 const Cut cut = cut_of(*c.in[0].sig, a.axis);
                 const Memory m(cut, c.in[0].dtype(), false, true, c.scratch);
                 const Operands o(c, a, 5);
-                const double n = at_least_one(c.in[2]);
+                const double n = count_of(c.in[2]);
                 const Backward b{cut, a, o, m, c.in[0], c.in[1], c.in[3].data, c.in[4].data, n};
                 with_statistics_type(c.in[0].dtype(), [&](auto zero) {
                   using C = decltype(zero);
