@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The few threads that may start parallel work, and the hand-over to them: spin briefly, yield,
-// then sleep, on both sides. Included by parallel_openmp.cc and parallel_std.cc only.
+// then sleep, on both sides. Included by parallel_openmp.cc and parallel_std.cc, by pool.h, only.
 #pragma once
 #include <atomic>
 #include <chrono>

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads from OpenMP: the one file that includes omp.h. libgomp keeps a team of threads for every
-// thread that ever entered a parallel region, so only executors do.
+// Threads of our own for our loops, and OpenMP for a library that brings it: the one file that
+// includes omp.h. libgomp keeps a team of threads for every thread that ever entered a parallel
+// region, so only executors do. Its threads either spin for milliseconds or sleep at once, and a
+// sleeper costs tens of microseconds, more than many a loop: hence a pool that stays awake between
+// the loops of a step.
 #include <omp.h>
 
 #include <cstdlib>
 #include <thread>
 
-#include "evenflow/backends/cpu/executor.h"
+#include "evenflow/backends/cpu/pool.h"
 
 namespace evenflow {
 namespace {
@@ -30,16 +33,6 @@ void spin_briefly() {
   }();
 }
 
-void team(int threads, FunctionRef<void(int)> work) {
-  spin_briefly();
-#pragma omp parallel num_threads(threads)
-  {
-    omp_set_num_threads(1);  // a library called from a chunk stays on its thread
-    cpu::RoleScope inside({.leads = true, .serial = true});
-    work(omp_get_thread_num());
-  }
-}
-
 // A library reads the number of threads from the calling thread's setting.
 void with_threads(int threads, FunctionRef<void()> f) {
   if (threads > 1) spin_briefly();
@@ -54,11 +47,10 @@ void with_threads(int threads, FunctionRef<void()> f) {
 }  // namespace
 
 bool cpu::lead(int threads, FunctionRef<void(int)> work) {
-  if (role().leads) return team(threads, work), true;
-  Executor* e = Executors::get().try_take();
-  if (!e) return false;
-  run_and_give(e, [&] { team(threads, work); });
-  return true;
+  return lead_team(threads, [&](int member) {
+    omp_set_num_threads(1);  // a library called from a chunk stays on its thread
+    work(member);
+  });
 }
 
 void on_executor(FunctionRef<void()> f) {
