@@ -71,8 +71,8 @@ TEST(Command, says_its_version_and_its_help) {
   EXPECT_EQ(version.out, "evenflow " EVENFLOW_VERSION "\n");
   const Said help = evenflow({"--help"});
   EXPECT_EQ(help.status, 0);
-  for (const char* name :
-       {"demo", "train", "evaluate", "predict", "inspect", "export", "devices", "bench", "ops"}) {
+  for (const char* name : {"demo", "train", "evaluate", "predict", "inspect", "doctor",
+                           "recalibrate", "export", "devices", "bench", "ops"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
     const Said s = evenflow({name, "--help"});
     EXPECT_EQ(s.status, 0);
@@ -102,6 +102,50 @@ TEST(Command, a_full_disk_is_told) {
   const Said s = p.wait();
   EXPECT_EQ(s.status, 1);
   EXPECT_THAT(s.err, HasSubstr("standard output cannot be written"));
+}
+
+TEST(Doctor, ends_with_0_1_or_2) {
+  Files f;
+  const Said well = evenflow(
+      {"doctor", f.model, "--x", f.x, "--y", f.y, "--loss", "sparse_categorical_crossentropy"});
+  EXPECT_EQ(well.status, 0) << well.out;
+  EXPECT_THAT(well.out, HasSubstr("model \"small\": healthy"));
+  auto& norm = static_cast<BatchNormalizationImpl&>(*f.net.get_layer("norm").impl());
+  norm.moving_mean.assign(norm.moving_mean.read() + 5.f);
+  f.net.save(f.model);
+  const std::string page = f.folder / "page.html";
+  const Said ill = evenflow({"doctor", f.model, "--x", f.x, "--json", "--html", page});
+  EXPECT_EQ(ill.status, 1) << ill.err;
+  const json j = json::parse(ill.out);
+  EXPECT_EQ(j["healthy"], false);
+  EXPECT_EQ(j["findings"][0]["layer"], "norm");
+  EXPECT_THAT(contents(page), AllOf(StartsWith("<!DOCTYPE html>"), HasSubstr("not healthy"),
+                                    HasSubstr("D3 domain_shift"), Not(HasSubstr("http"))));
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"doctor"},
+                                                {"doctor", "none.keras"},
+                                                {"doctor", f.model, "--only", "Q7"},
+                                                {"doctor", f.model, "--y", f.y},
+                                                {"doctor", f.model, "--x", f.model}}) {
+    const Said s = evenflow(words);
+    EXPECT_EQ(s.status, 2) << s.err;
+    EXPECT_THAT(s.err, StartsWith("evenflow: "));
+  }
+}
+TEST(Recalibrate, writes_a_model_with_new_averages) {
+  Files f;
+  const std::string out = f.folder / "new.keras";
+  const Said s = evenflow({"recalibrate", f.model, "--x", f.x, "-o", out, "--json"});
+  ASSERT_EQ(s.status, 0) << s.err;
+  EXPECT_EQ(json::parse(s.out)["layers"][0]["n"], 96 * 36);
+  const Model want = load_model(f.model), got = load_model(out);
+  doctor::recalibrate(want, f.digits);
+  auto mean = [](const Model& m) {
+    return static_cast<BatchNormalizationImpl&>(*m.get_layer("norm").impl())
+        .moving_mean.read()
+        .to_vector();
+  };
+  EXPECT_EQ(mean(got), mean(want));
+  EXPECT_NE(mean(got), mean(f.net));
 }
 
 TEST(Predict, gives_what_the_library_gives) {

@@ -10,12 +10,19 @@
 
 namespace evenflow::cli {
 
+/// Thrown by a sub-command that has said all and ends with another status than 0.
+struct Ended {
+  int status;
+};
+
 /// Adds a sub-command; what it does runs when it was given.
 void add_predict(CLI::App& app);
 void add_train(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_export(CLI::App& app);
+void add_doctor(CLI::App& app);
+void add_recalibrate(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_bench(CLI::App& app);

@@ -42,8 +42,8 @@ int run(int argc, char** argv) {
   std::string device;
   app.add_option("--device", device, "what to run on: cpu")->type_name("NAME");
   app.parse_complete_callback([&device] { check_device(device); });
-  for (auto* add : {add_demo, add_train, add_evaluate, add_predict, add_inspect, add_export,
-                    add_devices, add_bench, add_ops})
+  for (auto* add : {add_demo, add_train, add_evaluate, add_predict, add_inspect, add_doctor,
+                    add_recalibrate, add_export, add_devices, add_bench, add_ops})
     add(app);
   app.footer(
       "`evenflow COMMAND --help` says what a command takes. `evenflow demo` is a good start.");
@@ -51,6 +51,8 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
+  } catch (const Ended& e) {
+    return e.status;
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "evenflow: out of memory\n");
     return 1;

@@ -4,6 +4,8 @@
 #include "evenflow/core/device.h"
 #include "evenflow/data/dataset.h"
 #include "evenflow/data/digits.h"
+#include "evenflow/doctor/doctor.h"
+#include "evenflow/doctor/recalibrate.h"
 #include "evenflow/graph/compile.h"
 #include "evenflow/graph/gradient.h"
 #include "evenflow/model/batch_normalization.h"

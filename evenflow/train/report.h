@@ -33,6 +33,11 @@ class Report {
     for (auto& c : charts) body_ += chart_html(c);
     body_ += "</div>\n";
   }
+  /// Charts of any kinds, side by side.
+  template <class... Chart>
+  void row(const Chart&... charts) {
+    body_ += "<div class=\"row\">\n" + (chart_html(charts) + ...) + "</div>\n";
+  }
   void images(const std::vector<Image>& images) { body_ += images_html(images); }
   /// The first row is the heading, the first column names the rows.
   void table(const std::vector<std::vector<std::string>>& rows);
