@@ -28,10 +28,11 @@ void print_table(const std::vector<std::vector<std::string>>& rows) {
 
 void print_batch_norms(const Model& model) {
   std::vector<std::vector<std::string>> rows{
-      {"Batch normalization", "averages", "momentum", "epsilon", "updates", "trainable"}};
+      {"Batch normalization", "mode", "averages", "momentum", "epsilon", "updates", "trainable"}};
   for (auto& l : model.layers())
     if (auto* b = dynamic_cast<const BatchNormalizationImpl*>(l.impl().get()))
-      rows.push_back({l.name(), b->mode(), number(b->config.momentum), number(b->config.epsilon),
+      rows.push_back({l.name(), std::string(name_of(b->mode())),
+                      std::string(name_of(b->averages())), number(b->config.momentum), number(b->config.epsilon),
                       b->built ? number(b->update_count.read().item()) : "-",
                       l.trainable() ? "yes" : "no (uses its averages)"});
   if (rows.size() == 1) return;

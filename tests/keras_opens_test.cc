@@ -101,8 +101,8 @@ class KerasOpens : public testing::Test {
         EXPECT_THAT(a, testing::Pointwise(testing::DoubleNear(k.tolerance), b));
       }
       for (auto& l : m.impl().leaves())
-        if (!l.layer->mode().empty()) {
-          EXPECT_EQ(l.layer->mode(), "plain");
+        if (!l.layer->summary_note().empty()) {
+          EXPECT_EQ(l.layer->summary_note(), "train, plain");
         }
     }
   }

@@ -2,6 +2,8 @@
 // A transaction: reads see its own proposals; nothing is visible outside before the commit. A trace
 // is one, a Step is one, a branch of a control-flow operation is one.
 #pragma once
+#include <map>
+#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <string>
@@ -61,6 +63,8 @@ class Transaction {
   int micro_batches = 1;
   std::vector<VarPtr> accumulators;  ///< of what is pooled over micro-batches
   std::vector<VarPtr> earlier;       ///< accumulators of an earlier trace, to be used again
+  std::map<const void*, std::shared_ptr<void>>
+      kept;  ///< what others keep for as long as it is open, by their address
   bool pooled = false;  ///< pool() was called: whether there is a group of ranks matters
 };
 

@@ -39,7 +39,7 @@ TEST(BatchNormalization, ALayerOfKerasGoesOnStepForStep) {
     SCOPED_TRACE(concat({"case ", n++, " ", c["config"].dump(), " ", c.value("note", "")}));
     const json& o = c["config"];
     const bool bf16 = c["dtype"] == "mixed_bfloat16";
-    BatchNormalization layer({.axis = o["axis"],
+    BatchNormalization layer({.axis = o["axis"].get<int64_t>(),
                               .momentum = o["momentum"],
                               .epsilon = o["epsilon"],
                               .center = o["center"],
@@ -202,7 +202,6 @@ TEST(BatchNormalization, SettingsAndInputsOutOfRangeAreRefused) {
   BatchNormalization layer;
   layer(zeros({2, 3}));
   EXPECT_THROW(layer(zeros({2, 4})), Error);
-  EXPECT_THROW(impl(layer).set_mode("fast"), Error);
 }
 
 }  // namespace

@@ -4,11 +4,14 @@
 // Names are Keras's.
 #pragma once
 #include <cstdint>
+#include <initializer_list>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "evenflow/core/shape.h"
+#include "evenflow/model/constraint.h"
 
 namespace evenflow {
 
@@ -29,6 +32,12 @@ struct Padding2 {
   Padding2(int64_t all) : top(all), bottom(all), left(all), right(all) {}                // NOLINT
   Padding2(Size2 s) : top(s.height), bottom(s.height), left(s.width), right(s.width) {}  // NOLINT
   Padding2(int64_t t, int64_t b, int64_t l, int64_t r) : top(t), bottom(b), left(l), right(r) {}
+};
+/// One axis, or several.
+struct ChannelAxes {
+  std::vector<int64_t> axes;
+  ChannelAxes(int64_t axis) : axes{axis} {}                           // NOLINT: implicit on purpose
+  ChannelAxes(std::initializer_list<int64_t> several) : axes(several) {}  // NOLINT
 };
 
 /// How a weight begins. Keras's names and formulas.
@@ -59,6 +68,8 @@ struct Regularizer {
 class ConfigVisitor {
  public:
   virtual ~ConfigVisitor() = default;
+  /// Whether the fields are written: those that are off can then be left out.
+  virtual bool writing() const { return false; }
   virtual void field(const char* name, bool& v) = 0;
   virtual void field(const char* name, int64_t& v) = 0;
   virtual void field(const char* name, double& v) = 0;
@@ -72,6 +83,10 @@ class ConfigVisitor {
   virtual void field(const char* name, Padding2& v) = 0;
   virtual void field(const char* name, Initializer& v) = 0;
   virtual void field(const char* name, Regularizer& v) = 0;
+  virtual void field(const char* name, Constraint& v) = 0;
+  virtual void field(const char* name, ChannelAxes& v) = 0;
+  /// Numbers with names; null is none of them.
+  virtual void field(const char* name, std::map<std::string, double>& v) = 0;
   /// The name of an activation; null stands for "linear".
   virtual void activation(const char* name, std::string& v) = 0;
 };

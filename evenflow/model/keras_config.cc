@@ -20,6 +20,7 @@ Json object(const char* module, const std::string& class_name, Json config) {
 class Writer : public ConfigVisitor {
  public:
   Json json = Json::object();
+  bool writing() const override { return true; }
   void field(const char* n, bool& v) override { json[n] = v; }
   void field(const char* n, int64_t& v) override { json[n] = v; }
   void field(const char* n, double& v) override { json[n] = v; }
@@ -66,6 +67,24 @@ class Writer : public ConfigVisitor {
       json[n] = object("keras.regularizers", "L1", {{"l1", v.l1}});
     else
       json[n] = object("keras.regularizers", "L1L2", {{"l1", v.l1}, {"l2", v.l2}});
+  }
+  void field(const char* n, Constraint& v) override {
+    if (!v) {
+      json[n] = nullptr;
+      return;
+    }
+    Json c = Json::object();
+    if (v.name == "MinMaxNorm") c["min_value"] = v.min_value, c["rate"] = v.rate;
+    if (v.name == "MaxNorm" || v.name == "MinMaxNorm") c["max_value"] = v.max_value;
+    if (v.name != "NonNeg") c["axis"] = one_or_more(v.axis);
+    json[n] = object("keras.constraints", v.name, std::move(c));
+  }
+  void field(const char* n, ChannelAxes& v) override { json[n] = one_or_more(v.axes); }
+  void field(const char* n, std::map<std::string, double>& v) override { json[n] = v; }
+
+ private:
+  static Json one_or_more(const std::vector<int64_t>& v) {
+    return v.size() == 1 ? Json(v[0]) : Json(v);
   }
 };
 
@@ -187,6 +206,33 @@ class Reader : public ConfigVisitor {
       if (auto x = c->find("l2")) v.l2 = x->number();
     }
   }
+  void field(const char* n, Constraint& v) override {
+    v = {};
+    auto j = get(n);
+    if (!j) return;
+    const JsonValue kind = j->is_string() ? *j : (*j)["class_name"];
+    try {
+      v = Constraint(kind.string());
+    } catch (const Error&) {
+      kind.refuse("MaxNorm, NonNeg, UnitNorm or MinMaxNorm", Code::Unimplemented);
+    }
+    if (!j->is_object()) return;
+    auto c = j->find("config");
+    if (!c) return;
+    if (auto x = c->find("min_value")) v.min_value = x->number();
+    if (auto x = c->find("max_value")) v.max_value = x->number();
+    if (auto x = c->find("rate")) v.rate = x->number();
+    if (auto x = c->find("axis")) v.axis = axes(*x);
+  }
+  void field(const char* n, ChannelAxes& v) override {
+    if (auto j = get(n)) v.axes = {j->integer()};  // Keras takes one
+  }
+  void field(const char* n, std::map<std::string, double>& v) override {
+    v.clear();
+    if (auto j = get(n))
+      for (auto& key : j->keys())
+        if (auto x = j->find(key)) v[key] = x->number();
+  }
   // What Keras states and we do not have must be off.
   void check_rest(const std::set<std::string>& harmless) const {
     for (auto& key : config_.keys()) {
@@ -211,6 +257,13 @@ class Reader : public ConfigVisitor {
     if (j.size() != 2) j.refuse("one or two integers");
     return Size2(j[0].integer(), j[1].integer());
   }
+  static std::vector<int64_t> axes(const JsonValue& j) {
+    if (j.is_integer()) return {j.integer()};
+    if (j.size() > kMaxRank) j.refuse(concat({"at most ", kMaxRank, " axes"}));
+    std::vector<int64_t> r;
+    for (int64_t i = 0; i < j.size(); ++i) r.push_back(j[i].integer());
+    return r;
+  }
   static void numbers(const JsonValue& j, std::vector<double>& v, int depth) {
     if (j.is_number()) return v.push_back(j.number());
     if (depth > kMaxRank) j.refuse("numbers");
@@ -221,9 +274,8 @@ class Reader : public ConfigVisitor {
 
 // Keys of a configuration that every layer has, or that mean nothing here.
 const std::set<std::string>& harmless_keys() {
-  static const std::set<std::string> keys{"name",        "trainable",       "dtype",
-                                          "autocast",    "renorm_momentum", "batch_input_shape",
-                                          "build_config"};
+  static const std::set<std::string> keys{"name",     "trainable",         "dtype",
+                                          "autocast", "batch_input_shape", "build_config"};
   return keys;
 }
 std::string policy_from_json(const JsonValue& j) {
@@ -284,7 +336,13 @@ std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j) {
   }
   const JsonValue config = j["config"];
   Reader r(config);
-  layer->visit(r);
+  try {
+    layer->visit(r);
+  } catch (const Error& e) {
+    if (e.code() != Code::InvalidArgument) throw;
+    fail(Code::DataLoss,
+         {config.place(), ": \"", config["name"].string().substr(0, 80), "\": ", e.what()});
+  }
   const bool input = class_name == "InputLayer";
   std::set<std::string> harmless = harmless_keys();
   if (input) harmless.insert({"sparse", "ragged", "optional", "batch_shape"});
@@ -301,6 +359,23 @@ std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j) {
   }
   layer->seed = next_seed();
   return layer;
+}
+
+Json settings_json(LayerImpl& layer) {
+  Writer w;
+  layer.settings(w);
+  return w.json;
+}
+void settings_from_json(LayerImpl& layer, const JsonValue& j) {
+  Reader r(j);
+  try {
+    layer.settings(r);
+    layer.check();
+  } catch (const Error& e) {
+    if (e.code() != Code::InvalidArgument) throw;
+    fail(Code::DataLoss, {j.place(), ": ", e.what()});
+  }
+  r.check_rest({});
 }
 
 }  // namespace evenflow

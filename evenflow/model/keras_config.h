@@ -15,6 +15,10 @@ format::Json layer_json(LayerImpl& layer);
 /// for a setting that has no counterpart here; InvalidArgument or DataLoss for a value of the wrong
 /// kind.
 std::shared_ptr<LayerImpl> layer_from_json(const format::JsonValue& json);
+/// What Keras has no word for (LayerImpl::settings), for evenflow.json; {} for most.
+format::Json settings_json(LayerImpl& layer);
+/// Throws DataLoss, naming place and layer, for what the layer does not take.
+void settings_from_json(LayerImpl& layer, const format::JsonValue& json);
 format::Json policy_json(const std::string& name);
 format::Json dims_json(const Dims& dims);
 Dims dims_from_json(const format::JsonValue& json);

@@ -8,6 +8,7 @@
 #include "evenflow/format/hdf5_reader.h"
 #include "evenflow/format/hdf5_writer.h"
 #include "evenflow/format/zip.h"
+#include "evenflow/model/keras_config.h"
 #include "evenflow/model/keras_graph.h"
 #include "evenflow/ops/elementwise.h"
 
@@ -41,7 +42,8 @@ Json state_json(const ModelImpl& m, const std::string& weights) {
   Json layers = Json::object();
   for (auto& l : m.leaves()) {
     Json one = Json::object();
-    if (!l.layer->mode().empty()) one["mode"] = l.layer->mode();
+    if (Json settings = settings_json(*l.layer); !settings.empty())
+      one["settings"] = std::move(settings);
     for (auto& w : l.layer->extra_state()) {
       const bool whole = is_integer(w.variable.sig().dtype);
       Json values = Json::array();
@@ -54,7 +56,7 @@ Json state_json(const ModelImpl& m, const std::string& weights) {
     }
     if (!one.empty()) layers[l.path] = std::move(one);
   }
-  return {{"version", 1},
+  return {{"version", 2},
           {"weights_crc32c", crc32c(weights.data(), weights.size())},
           {"layers", std::move(layers)}};
 }
@@ -93,21 +95,26 @@ void read_weights(ModelImpl& m, const format::Hdf5File& file, const std::string&
   }
 }
 
+// Before the weights: a setting can say what type they have.
+void read_settings(ModelImpl& m, const JsonValue& j) {
+  const JsonValue layers = j["layers"];
+  for (auto& l : m.leaves()) {
+    auto one = layers.find(l.path);
+    if (!one) continue;
+    if (auto mode = one->find("mode")) {  // version 1
+      if (mode->string() == "plain")
+        l.layer->adopt_keras_weights();
+      else if (mode->string() != "debiased")
+        mode->refuse("\"debiased\" or \"plain\"");
+    }
+    if (auto settings = one->find("settings")) settings_from_json(*l.layer, *settings);
+  }
+}
 void read_state(ModelImpl& m, const JsonValue& j) {
   const JsonValue layers = j["layers"];
   for (auto& l : m.leaves()) {
     auto one = layers.find(l.path);
     if (!one) continue;
-    if (auto mode = one->find("mode")) {
-      const std::string was = l.layer->mode();
-      try {
-        l.layer->set_mode(mode->string());
-      } catch (const Error& e) {
-        if (e.code() != Code::InvalidArgument) throw;
-        mode->refuse("a mode of " + std::string(l.layer->class_name()) + ", such as \"" + was +
-                     "\"");
-      }
-    }
     auto state = one->find("state");
     if (!state) continue;
     for (auto& w : l.layer->extra_state()) {
@@ -137,6 +144,9 @@ void Model::save(const std::string& path) const {
          {"save: model \"", m.name, "\" is not built, expected a call or build() first"});
   if (path.size() < 7 || path.substr(path.size() - 6) != ".keras")
     fail({"save: path is \"", path, "\", expected a name that ends in .keras"});
+  for (auto& l : m.leaves())
+    if (const std::string why = l.layer->only_here(); !why.empty())
+      fail(Code::FailedPrecondition, {"save: ", l.layer->class_name(), " \"", l.path, "\": ", why});
   format::Hdf5Writer h5;
   for (auto& [group, layer] : weight_groups(m)) {
     const std::string vars = group + "/vars";
@@ -173,17 +183,27 @@ Model load_model(const std::string& path) {
     const BuildLimit limit(checked_add(checked_mul(2, elements(file)), 1 << 16));
     model = model_from_json(format::parse_json(zip.read("config.json"), path + ": config.json"));
   }
-  read_weights(model.impl(), file, where);
-  bool ours = false;
+  std::optional<JsonValue> ours;
   if (zip.has("evenflow.json")) {
     const JsonValue state = format::parse_json(zip.read("evenflow.json"), path + ": evenflow.json");
-    if (state["version"].integer() != 1) state["version"].refuse("1", Code::Unimplemented);
+    if (const int64_t v = state["version"].integer(); v < 1 || v > 2)
+      state["version"].refuse("1 or 2", Code::Unimplemented);
     // Else somebody changed the weights: they stand for themselves.
-    ours = state["weights_crc32c"].integer() == int64_t(crc32c(weights.data(), weights.size()));
-    if (ours) read_state(model.impl(), state);
+    if (state["weights_crc32c"].integer() == int64_t(crc32c(weights.data(), weights.size())))
+      ours = state;
   }
-  if (!ours)
-    for (auto& l : model.impl().leaves()) l.layer->adopt_keras_weights();
+  const auto leaves = model.impl().leaves();
+  if (ours)
+    read_settings(model.impl(), *ours);
+  else
+    for (auto& l : leaves) l.layer->adopt_keras_weights();
+  read_weights(model.impl(), file, where);
+  for (auto& l : leaves) try {
+      l.layer->check_weights();
+    } catch (const Error& e) {
+      fail(e.code(), {where, ": ", e.what()});
+    }
+  if (ours) read_state(model.impl(), *ours);
   return model;
 }
 

@@ -117,7 +117,7 @@ TEST(KerasFiles, CountsAndModesComeBack) {
   const Model n = load_model(temporary("m.keras"));
   EXPECT_EQ(n.name(), "näme with ünusual ©haracters");
   EXPECT_EQ(bn(n).update_count.read().item(), 2);
-  EXPECT_EQ(bn(n).mode(), "debiased");
+  EXPECT_EQ(bn(n).averages(), BatchNormAverages::exponential);
   auto draw = [](const Model& k) {
     return static_cast<DropoutImpl&>(*k.layers()[2].impl()).draw.read();
   };
@@ -161,7 +161,7 @@ TEST(KerasFiles, WeightsThatSomebodyChangedAreKerass) {
   rewrite(temporary("m.keras"), temporary("without.keras"), {{"evenflow.json", ""}});
   for (const char* name : {"changed.keras", "without.keras"}) {
     const Model n = load_model(temporary(name));
-    EXPECT_EQ(bn(n).mode(), "plain") << name;
+    EXPECT_EQ(bn(n).averages(), BatchNormAverages::plain) << name;
     EXPECT_EQ(bn(n).update_count.read().item(), 0) << name;
   }
 }

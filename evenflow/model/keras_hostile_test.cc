@@ -224,10 +224,8 @@ TEST_F(HostileKerasFiles, NumbersOutOfRange) {
 TEST_F(HostileKerasFiles, SettingsThatAreNotHere) {
   EXPECT_THAT(why_setting("dense", "surprise", 1),
               HasSubstr("config.layers[1].config.surprise is 1"));
-  EXPECT_THAT(why_setting("dense", "kernel_constraint", json{{"class_name", "MaxNorm"}}),
-              HasSubstr("kernel_constraint"));
-  EXPECT_THAT(why_setting("bn", "renorm", true),
-              HasSubstr("config.layers[2].config.renorm is true"));
+  EXPECT_THAT(why_setting("dense", "kernel_constraint", json{{"class_name", "Lambda"}}),
+              HasSubstr("kernel_constraint.class_name is \"Lambda\", expected MaxNorm"));
   EXPECT_THAT(why_setting("bn", "synchronized", true), HasSubstr("synchronized"));
   EXPECT_THAT(why_setting("dense", "dtype", "int8"), HasSubstr("\"int8\""));
   EXPECT_EQ(why_setting("dense", "surprise", nullptr), "");  // off is off
@@ -366,7 +364,7 @@ TEST_F(HostileKerasFiles, OurOwnMember) {
     s[json::json_pointer(pointer)] = v;
     return why_state(s);
   };
-  EXPECT_THAT(with("/version", 2), HasSubstr("evenflow.json: version is 2"));
+  EXPECT_THAT(with("/version", 3), HasSubstr("evenflow.json: version is 3"));
   EXPECT_THAT(with("/version", nullptr), HasSubstr("evenflow.json"));
   EXPECT_THAT(with("/weights_crc32c", "x"), HasSubstr("evenflow.json: weights_crc32c"));
   EXPECT_THAT(with("/layers", 5), HasSubstr("evenflow.json"));
@@ -382,6 +380,32 @@ TEST_F(HostileKerasFiles, OurOwnMember) {
   EXPECT_THAT(with("/layers/bn/state/update_count", 3), HasSubstr("update_count"));
   EXPECT_THAT(with("/layers/drop/state/draw", json::array({1, 2, 3})),
               HasSubstr("evenflow.json: layers.drop.state.draw"));
+  auto set = [&](const std::string& key, const json& v) {
+    return with("/layers/bn/settings/" + key, v);
+  };
+  const std::string place = "evenflow.json: layers.bn.settings";
+  EXPECT_THAT(set("mode", "turbo"),
+              AllOf(HasSubstr(place), HasSubstr("BatchNormalization \"bn\": mode is \"turbo\", "
+                                                "expected one of train, eval")));
+  EXPECT_THAT(set("averages", "mean"), HasSubstr("averages is \"mean\""));
+  EXPECT_THAT(set("variance", "both"), HasSubstr("variance is \"both\""));
+  EXPECT_THAT(set("mode", 5), HasSubstr(place + ".mode"));
+  EXPECT_THAT(set("surprise", 5), HasSubstr(place + ".surprise is 5"));
+  for (int64_t n : {int64_t(0), int64_t(-1), int64_t(1) << 40})
+    EXPECT_THAT(set("window", n), HasSubstr("window is")) << n;
+  EXPECT_THAT(set("virtual_batch_size", -2), HasSubstr("virtual_batch_size is -2"));
+  EXPECT_THAT(set("statistics_dtype", "float16"), HasSubstr("statistics_dtype is \"float16\""));
+  const json noise{{"scale_low", .5}, {"scale_high", 1.5}, {"bias_low", 0}, {"bias_high", 0}};
+  EXPECT_EQ(set("adjustment", noise), "");
+  auto but = [&](const char* key, const json& v) {
+    json n = noise;
+    n[key] = v;
+    return set("adjustment", n);
+  };
+  EXPECT_THAT(but("scale_low", 0), HasSubstr("adjustment: scale is 0..1.5"));
+  EXPECT_THAT(but("bias_low", 1), HasSubstr("adjustment: bias is 1..0"));
+  EXPECT_THAT(but("surprise", 1), HasSubstr("adjustment is surprise"));
+  EXPECT_THAT(set("adjustment", json{{"scale_low", .5}}), HasSubstr("without scale_high"));
   EXPECT_EQ(with("/layers/nobody", json{{"mode", "x"}}), "");  // says nothing of any layer here
   EXPECT_EQ(with("/weights_crc32c", 1), "");                   // other weights: Keras's
 }

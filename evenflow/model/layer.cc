@@ -114,9 +114,6 @@ DType LayerImpl::compute_dtype() const {
                                     : DType::f32;
 }
 DType LayerImpl::variable_dtype() const { return dtype == "float64" ? DType::f64 : DType::f32; }
-void LayerImpl::set_mode(std::string_view mode) {
-  if (!mode.empty()) fail({class_name(), " \"", name, "\": mode is \"", mode, "\", expected none"});
-}
 void LayerImpl::refuse(std::string_view what, const Dims& found, std::string_view expected) const {
   fail({class_name(), " \"", name, "\": ", what, " is ", str_dims(found), ", expected ", expected});
 }
@@ -126,7 +123,13 @@ BuildLimit::~BuildLimit() { current = nullptr; }
 
 Variable LayerImpl::add_weight(const std::string& weight_name, const Shape& shape,
                                const Initializer& init, bool weight_trainable,
-                               Regularizer regularizer, std::optional<DType> weight_dtype) {
+                               Regularizer regularizer, const Constraint& constraint,
+                               std::optional<DType> weight_dtype) {
+  try {
+    constraint.check(shape.rank());
+  } catch (const Error& e) {
+    fail(e.code(), {class_name(), " \"", name, "\": ", weight_name, ": ", e.what()});
+  }
   const DType type = weight_dtype.value_or(variable_dtype());
   Tensor value;
   if (BuildLimit* limit = BuildLimit::current) {
@@ -141,7 +144,7 @@ Variable LayerImpl::add_weight(const std::string& weight_name, const Shape& shap
     value = cast(tensor(init(shape, uint64_t(w[0]) << 32 | w[1]), shape), type);
   }
   weights.push_back({weight_name, Variable(value, {.name = name + "/" + weight_name}),
-                     weight_trainable, regularizer});
+                     weight_trainable, regularizer, constraint});
   return weights.back().variable;
 }
 void LayerImpl::ensure_built(const std::vector<Dims>& inputs) {

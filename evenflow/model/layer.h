@@ -18,11 +18,17 @@ struct Weight {
   Variable variable;
   bool trainable = true;
   Regularizer regularizer = {};
+  Constraint constraint = {};
 };
 
-/// What a call needs to know.
+/// What a call needs to know. A model hands it to all its layers.
 struct CallContext {
   bool training = false;
+  /// Which places of the input count for statistics (BatchNormalization), as Keras's: not 0 where
+  /// they do, of the input's shape without the channels; extents of 1 broadcast.
+  Tensor mask = {};
+  /// How much they count: [batch], or as the mask. Multiplied with it.
+  Tensor sample_weight = {};
 };
 
 class LayerImpl {
@@ -39,9 +45,17 @@ class LayerImpl {
   virtual void visit(ConfigVisitor&) {}
   /// Named numbers beyond Keras's weights, kept in evenflow.json: update counts and the like.
   virtual std::vector<Weight> extra_state() const { return {}; }
-  /// What the layer says of its mode in the summary and in evenflow.json; "" has none.
-  virtual std::string mode() const { return {}; }
-  virtual void set_mode(std::string_view mode);
+  /// What the summary says of the layer behind its class, such as its mode; or "".
+  virtual std::string summary_note() const { return {}; }
+  /// Settings that Keras has no word for, kept in evenflow.json; they can be read when the layer
+  /// is built already. Throws InvalidArgument for a value that is none.
+  virtual void settings(ConfigVisitor&) {}
+  /// Whether a mode holds the weights, as if the layer were not trainable.
+  virtual bool holds_weights() const { return false; }
+  /// Why Keras would not predict the same, or "": then the model is not saved as a .keras file.
+  virtual std::string only_here() const { return {}; }
+  /// Throws DataLoss for weights, read from a file, that no training makes.
+  virtual void check_weights() const {}
   /// Called when weights were read from a file that Evenflow did not write.
   virtual void adopt_keras_weights() {}
   virtual bool takes_many_inputs() const { return false; }
@@ -68,7 +82,7 @@ class LayerImpl {
  protected:
   Variable add_weight(const std::string& weight_name, const Shape& shape, const Initializer& init,
                       bool weight_trainable = true, Regularizer regularizer = {},
-                      std::optional<DType> weight_dtype = {});
+                      const Constraint& constraint = {}, std::optional<DType> weight_dtype = {});
   [[noreturn]] void refuse(std::string_view what, const Dims& found,
                            std::string_view expected) const;
 };

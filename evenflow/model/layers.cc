@@ -91,10 +91,10 @@ Dims DenseImpl::output_dims(const std::vector<Dims>& in) const {
 }
 void DenseImpl::build(const std::vector<Dims>& in) {
   kernel = add_weight("kernel", {in[0].back(), config.units}, config.kernel_initializer, true,
-                      config.kernel_regularizer);
+                      config.kernel_regularizer, config.kernel_constraint);
   if (config.use_bias)
     bias =
-        add_weight("bias", {config.units}, config.bias_initializer, true, config.bias_regularizer);
+        add_weight("bias", {config.units}, config.bias_initializer, true, config.bias_regularizer, config.bias_constraint);
 }
 Tensor DenseImpl::call(const Tensors& x, const CallContext&) {
   return activated(config.activation,
@@ -315,7 +315,7 @@ void NormalizationImpl::build(const std::vector<Dims>& in) {
   }
   mean = add_weight("mean", s, "zeros", false);
   variance = add_weight("variance", s, "ones", false);
-  count = add_weight("count", {}, "zeros", false, {}, DType::i64);
+  count = add_weight("count", {}, "zeros", false, {}, {}, DType::i64);
 }
 Tensor NormalizationImpl::call(const Tensors& given, const CallContext&) {
   Tensor x = is_floating(given[0].dtype()) ? given[0] : cast(given[0], compute_dtype());

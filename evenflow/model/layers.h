@@ -36,6 +36,7 @@ struct DenseConfig {
   bool use_bias = true;
   Initializer kernel_initializer = "glorot_uniform", bias_initializer = "zeros";
   Regularizer kernel_regularizer = {}, bias_regularizer = {};
+  Constraint kernel_constraint = {}, bias_constraint = {};
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor& v) {
     v.field("units", units), v.activation("activation", activation), v.field("use_bias", use_bias);
@@ -43,6 +44,8 @@ struct DenseConfig {
         v.field("bias_initializer", bias_initializer);
     v.field("kernel_regularizer", kernel_regularizer),
         v.field("bias_regularizer", bias_regularizer);
+    v.field("kernel_constraint", kernel_constraint),
+        v.field("bias_constraint", bias_constraint);
   }
 };
 struct DenseImpl : ConfiguredLayer<DenseConfig> {
@@ -180,6 +183,7 @@ struct Conv2DConfig {
   bool use_bias = true;
   Initializer kernel_initializer = "glorot_uniform", bias_initializer = "zeros";
   Regularizer kernel_regularizer = {}, bias_regularizer = {};
+  Constraint kernel_constraint = {}, bias_constraint = {};
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor& v) {
     v.field("filters", filters), v.field("kernel_size", kernel_size), v.field("strides", strides),
@@ -190,6 +194,8 @@ struct Conv2DConfig {
         v.field("bias_initializer", bias_initializer);
     v.field("kernel_regularizer", kernel_regularizer),
         v.field("bias_regularizer", bias_regularizer);
+    v.field("kernel_constraint", kernel_constraint),
+        v.field("bias_constraint", bias_constraint);
   }
 };
 struct Conv2DImpl : ConfiguredLayer<Conv2DConfig> {
@@ -213,6 +219,7 @@ struct DepthwiseConv2DConfig {
   bool use_bias = true;
   Initializer depthwise_initializer = "glorot_uniform", bias_initializer = "zeros";
   Regularizer depthwise_regularizer = {}, bias_regularizer = {};
+  Constraint depthwise_constraint = {}, bias_constraint = {};
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor& v) {
     v.field("kernel_size", kernel_size), v.field("strides", strides), v.field("padding", padding),
@@ -223,6 +230,8 @@ struct DepthwiseConv2DConfig {
         v.field("bias_initializer", bias_initializer);
     v.field("depthwise_regularizer", depthwise_regularizer),
         v.field("bias_regularizer", bias_regularizer);
+    v.field("depthwise_constraint", depthwise_constraint),
+        v.field("bias_constraint", bias_constraint);
   }
 };
 struct DepthwiseConv2DImpl : ConfiguredLayer<DepthwiseConv2DConfig> {
@@ -248,6 +257,7 @@ struct SeparableConv2DConfig {
   Initializer depthwise_initializer = "glorot_uniform", pointwise_initializer = "glorot_uniform",
               bias_initializer = "zeros";
   Regularizer depthwise_regularizer = {}, pointwise_regularizer = {}, bias_regularizer = {};
+  Constraint depthwise_constraint = {}, pointwise_constraint = {}, bias_constraint = {};
   std::string name = {}, dtype = {};
   void fields(ConfigVisitor& v) {
     v.field("filters", filters), v.field("kernel_size", kernel_size), v.field("strides", strides),
@@ -260,6 +270,9 @@ struct SeparableConv2DConfig {
     v.field("depthwise_regularizer", depthwise_regularizer),
         v.field("pointwise_regularizer", pointwise_regularizer),
         v.field("bias_regularizer", bias_regularizer);
+    v.field("depthwise_constraint", depthwise_constraint),
+        v.field("pointwise_constraint", pointwise_constraint),
+        v.field("bias_constraint", bias_constraint);
   }
 };
 struct SeparableConv2DImpl : ConfiguredLayer<SeparableConv2DConfig> {

@@ -169,7 +169,7 @@ std::vector<ModelImpl::Leaf> ModelImpl::leaves() const {
       if (const ModelImpl* inner = l->model())
         self(self, *inner, path + l->name + "/", on);
       else
-        r.push_back({path + l->name, l, on && l->trainable.get()});
+        r.push_back({path + l->name, l, on && l->trainable.get() && !l->holds_weights()});
     }
   };
   visit(visit, *this, "", true);

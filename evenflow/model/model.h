@@ -47,7 +47,7 @@ struct ModelImpl {
   struct Leaf {
     std::string path;  ///< "inner/dense"
     std::shared_ptr<LayerImpl> layer;
-    bool trainable;  ///< it and all models around it are
+    bool trainable;  ///< it and all models around it are, and no mode holds it
   };
   /// All of them, each once.
   std::vector<Leaf> leaves() const;

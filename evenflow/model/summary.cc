@@ -86,7 +86,7 @@ std::string Model::summary() const {
   for (auto& l : m.layers) {
     if (!functional && l->class_name() == "InputLayer") continue;
     std::string kind = l->name + " (" + std::string(l->class_name()) + ")", dims = "?", from;
-    if (!l->mode().empty()) kind += " [" + l->mode() + "]";
+    if (const std::string note = l->summary_note(); !note.empty()) kind += " [" + note + "]";
     for (auto& c : m.calls) {
       if (c.layer != l) continue;
       dims = str_dims(c.dims);

@@ -140,9 +140,9 @@ class AdamImpl : public Base<AdamConfig> {
 
 void OptimizerImpl::build(const std::vector<Weight>& weights) {
   bool known = false;
-  variables.clear();
+  variables.clear(), constraints_.clear();
   for (auto& w : weights) {
-    variables.push_back(w.variable);
+    variables.push_back(w.variable), constraints_.push_back(w.constraint);
     for (auto& s : slots_) known = known || s.owner == w.variable;
   }
   if (!learning_rate) learning_rate = Variable(full({}, initial_rate()), {.name = "learning_rate"});
@@ -177,8 +177,11 @@ void OptimizerImpl::apply(const Tensors& given) {
   const Tensors gradients = clipped(given);
   Tensor rate = learning_rate.read(), count = iterations.read() + 1, step = cast(count, DType::f32);
   iterations.assign(count);
-  for (size_t i = 0; i < variables.size(); ++i)
-    if (gradients[i]) update(i, cast(gradients[i], variables[i].sig().dtype), rate, step);
+  for (size_t i = 0; i < variables.size(); ++i) {
+    if (!gradients[i]) continue;
+    update(i, cast(gradients[i], variables[i].sig().dtype), rate, step);
+    if (constraints_[i]) variables[i].assign(constraints_[i](variables[i].read()));
+  }
 }
 
 Optimizer::Optimizer(const std::string& name) {

@@ -23,7 +23,7 @@ class OptimizerImpl {
   /// Makes the slots for these weights. Weights that it had keep theirs, and the count goes on; if
   /// it had none of them it starts anew.
   void build(const std::vector<Weight>& weights);
-  /// Proposes the new weights, slots and count. gradients[i] belongs to weights[i]; empty:
+  /// Proposes the new weights (held to their constraints), slots and count. gradients[i] belongs to weights[i]; empty:
   /// unchanged.
   void apply(const Tensors& gradients);
 
@@ -48,6 +48,7 @@ class OptimizerImpl {
     Variable value;
   };
   std::vector<Slot> slots_;
+  std::vector<Constraint> constraints_;  ///< of the variables
 };
 
 class Optimizer {

@@ -63,6 +63,9 @@ TEST(Optimizers, DefaultsAreKerass) {
     void field(const char*, Padding2&) override {}
     void field(const char*, Initializer&) override {}
     void field(const char*, Regularizer&) override {}
+    void field(const char*, Constraint&) override {}
+    void field(const char*, ChannelAxes&) override {}
+    void field(const char*, std::map<std::string, double>&) override {}
     void activation(const char*, std::string&) override {}
   };
   int compared = 0;

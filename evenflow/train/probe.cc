@@ -42,32 +42,14 @@ std::vector<BatchNormReading> read_batch_norms(const Model& model, const Tensor&
   const Tensors inputs = layer_inputs(model, names, x, {.training = true});
   std::vector<BatchNormReading> all;
   for (size_t i = 0; i < norms.size(); ++i) {
-    const Shape& shape = inputs[i].sig().shape;
-    const int axis = int(norms[i]->config.axis < 0 ? norms[i]->config.axis + shape.rank()
-                                                   : norms[i]->config.axis);
-    const int64_t channels = shape[axis];
-    int64_t inner = 1;
-    for (int d = axis + 1; d < shape.rank(); ++d) inner *= shape[d];
-    const std::vector<double> v = inputs[i].to_vector<double>();
-    const double count = double(v.size()) / double(channels);
+    const Statistics s =
+        batch_norm_statistics(cast(inputs[i], DType::f64), norms[i]->config.axis.axes);
     BatchNormReading r{names[i],
                        int64_t(norms[i]->update_count.read().item()),
                        norms[i]->moving_mean.read().to_vector<double>(),
                        norms[i]->moving_variance.read().to_vector<double>(),
-                       {},
-                       {}};
-    auto mean_of = [&](auto f) {
-      std::vector<double> sums(static_cast<size_t>(channels));
-      for (size_t k = 0; k < v.size(); ++k) {
-        const size_t c = k / size_t(inner) % size_t(channels);
-        sums[c] += f(v[k], c);
-      }
-      for (double& s : sums) s /= count;
-      return sums;
-    };
-    r.batch_mean = mean_of([](double y, size_t) { return y; });
-    r.batch_variance =
-        mean_of([&](double y, size_t c) { return (y - r.batch_mean[c]) * (y - r.batch_mean[c]); });
+                       s.mean.to_vector<double>(),
+                       s.variance().to_vector<double>()};
     all.push_back(std::move(r));
   }
   return all;
