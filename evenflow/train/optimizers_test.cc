@@ -83,6 +83,26 @@ TEST(Optimizers, DefaultsAreKerass) {
   EXPECT_GE(compared, 16);
 }
 
+TEST(Optimizers, HoldWeightsToTheirConstraints) {
+  int steps = 0;
+  for (const json& c : reference::document("batch_norm_layer.json")["constraints"]) {
+    if (!c.contains("optimizer")) continue;
+    SCOPED_TRACE(c["optimizer"]);
+    const Variable v(reference::to_tensor(c["start"]));
+    Optimizer o(c["optimizer"].get<std::string>());
+    o.set_learning_rate(.1);
+    o.impl()->build({{"kernel", v, true, {}, max_norm(1)}});
+    for (const json& s : c["steps"]) {
+      Step step;
+      o.impl()->apply({reference::to_tensor(s["gradient"])});
+      step.commit();
+      EXPECT_EQ(reference::difference(v.read(), reference::to_tensor(s["value"])), "");
+      ++steps;
+    }
+  }
+  EXPECT_EQ(steps, 6);
+}
+
 TEST(Optimizers, ASkippedStepLeavesSlotsAndCount) {
   const auto weights = weights_of(json::parse(R"([{"dtype":"f32","shape":[2],"data":[1,2]}])"));
   const Optimizer adam = Adam();

@@ -19,6 +19,8 @@ def main():
     if "layers" in chosen:
         import layer_values
         layer_values.make()
+        import batch_norm_values
+        batch_norm_values.make()
     if "nets" in chosen:
         import net_values
         net_values.make()
