@@ -32,7 +32,8 @@ void print_batch_norms(const Model& model) {
   for (auto& l : model.layers())
     if (auto* b = dynamic_cast<const BatchNormalizationImpl*>(l.impl().get()))
       rows.push_back({l.name(), std::string(name_of(b->mode())),
-                      std::string(name_of(b->averages())), number(b->config.momentum), number(b->config.epsilon),
+                      std::string(name_of(b->averages())), number(b->config.momentum),
+                      number(b->config.epsilon),
                       b->built ? number(b->update_count.read().item()) : "-",
                       l.trainable() ? "yes" : "no (uses its averages)"});
   if (rows.size() == 1) return;

@@ -102,7 +102,7 @@ class KerasOpens : public testing::Test {
       }
       for (auto& l : m.impl().leaves())
         if (!l.layer->summary_note().empty()) {
-          EXPECT_EQ(l.layer->summary_note(), "train, plain");
+          EXPECT_EQ(l.layer->summary_note(), "train/plain");
         }
     }
   }

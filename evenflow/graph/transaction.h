@@ -64,7 +64,7 @@ class Transaction {
   std::vector<VarPtr> accumulators;  ///< of what is pooled over micro-batches
   std::vector<VarPtr> earlier;       ///< accumulators of an earlier trace, to be used again
   std::map<const void*, std::shared_ptr<void>>
-      kept;  ///< what others keep for as long as it is open, by their address
+      kept;             ///< what others keep for as long as it is open, by their address
   bool pooled = false;  ///< pool() was called: whether there is a group of ranks matters
 };
 

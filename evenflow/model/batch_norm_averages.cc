@@ -73,7 +73,7 @@ std::vector<Weight> BatchNormalizationImpl::extra_state() const {
   return r;
 }
 void BatchNormalizationImpl::set_averages(BatchNormAverages a) {
-  averages_.set(int64_t(a));
+  averages_.set(a == config.averages ? -1 : int64_t(a));
   if (built) make_state();
 }
 void BatchNormalizationImpl::reset_statistics() {
@@ -156,9 +156,8 @@ void BatchNormalizationImpl::update(Statistics s) {
                  m2 = step->before(total_m2_) + one.m2 + square(d) * (n0 * share);
     put(total_n_, n), put(total_mean_, mean), put(total_m2_, m2);
     put(moving_mean, mean);
-    put(moving_variance, config.variance == BatchNormVariance::population
-                             ? divide_no_nan(m2, n)
-                             : m2 / maximum(n - 1, 1));
+    put(moving_variance, config.variance == BatchNormVariance::population ? divide_no_nan(m2, n)
+                                                                          : m2 / maximum(n - 1, 1));
   } else {
     average(moving_mean, s.mean, momentum);
     if (config.renorm) {

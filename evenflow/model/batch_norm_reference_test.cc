@@ -101,8 +101,8 @@ TEST(BatchNormalizationReference, EachPeerStepForStep) {
         Tensor want = reference::to_tensor(s[name]);
         if (!counts) want = reference::to_tensor(c["initial"][name]);
         if (name == "moving_variance")
-          want = cast(cast(want, DType::f64) + constant(more, want.shape(), DType::f64),
-                      DType::f32);
+          want =
+              cast(cast(want, DType::f64) + constant(more, want.shape(), DType::f64), DType::f32);
         EXPECT_EQ(reference::difference(v.read(), want, {2e-6, 1e-5}), "") << name;
       }
     }

@@ -109,8 +109,7 @@ void BatchNormalizationImpl::check() const {
   expect(*this, c.virtual_batch_size >= 0, "virtual_batch_size", c.virtual_batch_size,
          "at least 0");
   expect(*this, c.statistics_dtype == "float32" || c.statistics_dtype == "float64",
-         "statistics_dtype", "\"" + c.statistics_dtype.substr(0, 80) + "\"",
-         "float32 or float64");
+         "statistics_dtype", "\"" + c.statistics_dtype.substr(0, 80) + "\"", "float32 or float64");
   expect(*this, c.activation == "linear" || c.activation == "relu", "activation",
          "\"" + c.activation.substr(0, 80) + "\"", "linear or relu");
   if (!c.adjustment) return;
@@ -123,8 +122,9 @@ void BatchNormalizationImpl::check() const {
 }
 std::string BatchNormalizationImpl::only_here() const {
   if (config.axis.axes.size() > 1)
-    return concat({"it keeps ", config.axis.axes.size(), " axes, expected one, which is all that "
-                                                         "Keras has"});
+    return concat({"it keeps ", config.axis.axes.size(),
+                   " axes, expected one, which is all that "
+                   "Keras has"});
   if (config.activation != "linear")
     return "its activation is \"" + config.activation +
            "\", expected an Activation layer behind it: Keras's has none";
@@ -158,7 +158,7 @@ bool BatchNormalizationImpl::holds_weights() const {
   return mode() == BatchNormMode::eval || mode() == BatchNormMode::frozen;
 }
 std::string BatchNormalizationImpl::summary_note() const {
-  return concat({name_of(mode()), ", ", name_of(averages())});
+  return concat({name_of(mode()), "/", name_of(averages())});
 }
 int64_t set_batch_norm_mode(const Model& model, BatchNormMode mode, std::string_view prefix) {
   int64_t n = 0;

@@ -111,23 +111,25 @@ Tensor BatchNormalizationImpl::call(const Tensors& in, const CallContext& contex
   if (!learns && m != BatchNormMode::batch_only)
     return batch_normalize(x, cast(moving_mean.read(), type), cast(moving_variance.read(), type), g,
                            b, attrs);
-  const int64_t block = context.training ? config.virtual_batch_size : 0;
-  if (block || weights) fail(Code::Unimplemented, {"not yet"});
-  auto whole = [&](const Statistics& s) { return block ? merge_stacked_statistics(s) : s; };
+  attrs.virtual_batch_size = context.training ? config.virtual_batch_size : 0;
+  auto whole = [&](const Statistics& s) {
+    return attrs.virtual_batch_size ? merge_stacked_statistics(s) : s;
+  };
   const bool wide = state_dtype() == DType::f64 && type == DType::f32,
              corrects = (learns && config.renorm) || (context.training && config.adjustment);
   if (!wide && !corrects) {
-    const BatchNormResult r = batch_norm(x, g, b, attrs);
+    const BatchNormResult r = batch_norm(x, g, b, attrs, {}, weights);
     if (learns) update(whole(r.statistics));
     return r.y;
   }
-  const Statistics s = batch_norm_statistics(wide ? cast(x, DType::f64) : x, attrs.axis);
+  const Statistics s =
+      batch_norm_statistics(x, attrs.axis, weights, attrs.virtual_batch_size, wide);
   Tensor mean = cast(s.mean, type), variance = cast(s.variance(), type);
   if (corrects) {
     correct(mean, variance, learns && config.renorm, context.training);
     attrs.epsilon = 0;
   }
-  const Tensor y = batch_normalize(x, mean, variance, g, b, attrs);
+  const Tensor y = batch_normalize(x, mean, variance, g, b, attrs, {}, weights);
   if (learns) update(whole(s));
   return y;
 }
@@ -156,8 +158,8 @@ void BatchNormalizationImpl::correct(Tensor& mean, Tensor& variance, bool renorm
   if (training && config.adjustment) {
     const BatchNormAdjustment& a = *config.adjustment;
     const Tensor like = cast(moving_mean.read(), mean.dtype());
-    const Tensor scale = random_uniform_like(Generator(draw_).next(), like, a.scale_low,
-                                             a.scale_high),
+    const Tensor scale =
+                     random_uniform_like(Generator(draw_).next(), like, a.scale_low, a.scale_high),
                  bias = random_uniform_like(Generator(draw_).next(), like, a.bias_low, a.bias_high);
     r = r ? r * scale : scale, d = d ? d * scale + bias : bias;
   }

@@ -84,7 +84,7 @@ class BatchNormalizationImpl : public ConfiguredLayer<BatchNormalizationConfig> 
   void adopt_keras_weights() override { set_averages(BatchNormAverages::plain); }
 
   BatchNormMode mode() const;
-  void set_mode(BatchNormMode mode) { mode_.set(int64_t(mode)); }
+  void set_mode(BatchNormMode m) { mode_.set(m == config.mode ? -1 : int64_t(m)); }
   BatchNormAverages averages() const;
   void set_averages(BatchNormAverages averages);
   /// Moving averages and counts as they were built.

@@ -36,7 +36,7 @@ struct Padding2 {
 /// One axis, or several.
 struct ChannelAxes {
   std::vector<int64_t> axes;
-  ChannelAxes(int64_t axis) : axes{axis} {}                           // NOLINT: implicit on purpose
+  ChannelAxes(int64_t axis) : axes{axis} {}  // NOLINT: implicit on purpose
   ChannelAxes(std::initializer_list<int64_t> several) : axes(several) {}  // NOLINT
 };
 

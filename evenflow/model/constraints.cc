@@ -9,9 +9,10 @@ namespace evenflow {
 
 Constraint::Constraint(const char* n) : Constraint(std::string(n)) {}
 Constraint::Constraint(const std::string& n) {
-  for (auto [long_name, short_name] :
-       {std::pair{"MaxNorm", "max_norm"}, {"NonNeg", "non_neg"}, {"UnitNorm", "unit_norm"},
-        {"MinMaxNorm", "min_max_norm"}})
+  for (auto [long_name, short_name] : {std::pair{"MaxNorm", "max_norm"},
+                                       {"NonNeg", "non_neg"},
+                                       {"UnitNorm", "unit_norm"},
+                                       {"MinMaxNorm", "min_max_norm"}})
     if (n == long_name || n == short_name) name = long_name;
   if (name.empty())
     fail({"constraint is \"", n.substr(0, 80),
@@ -43,8 +44,7 @@ void Constraint::check(int rank) const {
     fail({name, ": min_value is ", min_value, ", max_value ", max_value, " and rate ", rate,
           ", expected 0 <= min_value <= max_value and 0 <= rate <= 1"});
   for (int64_t a : axis)
-    if (a < -rank || a >= rank)
-      fail({name, ": axis is ", a, ", expected ", -rank, "..", rank - 1});
+    if (a < -rank || a >= rank) fail({name, ": axis is ", a, ", expected ", -rank, "..", rank - 1});
 }
 Tensor Constraint::operator()(const Tensor& w) const {
   check(w.rank());

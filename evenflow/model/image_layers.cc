@@ -115,7 +115,8 @@ void Conv2DImpl::build(const std::vector<Dims>& in) {
   kernel = add_weight("kernel",
                       {config.kernel_size.height, config.kernel_size.width,
                        channels / config.groups, config.filters},
-                      config.kernel_initializer, true, config.kernel_regularizer, config.kernel_constraint);
+                      config.kernel_initializer, true, config.kernel_regularizer,
+                      config.kernel_constraint);
   if (config.use_bias)
     bias = add_weight("bias", {config.filters}, config.bias_initializer, true,
                       config.bias_regularizer, config.bias_constraint);
@@ -143,10 +144,12 @@ void DepthwiseConv2DImpl::build(const std::vector<Dims>& in) {
   kernel = add_weight(
       "kernel",
       {config.kernel_size.height, config.kernel_size.width, channels, config.depth_multiplier},
-      config.depthwise_initializer, true, config.depthwise_regularizer, config.depthwise_constraint);
+      config.depthwise_initializer, true, config.depthwise_regularizer,
+      config.depthwise_constraint);
   if (config.use_bias)
-    bias = add_weight("bias", {checked_mul(channels, config.depth_multiplier)},
-                      config.bias_initializer, true, config.bias_regularizer, config.bias_constraint);
+    bias =
+        add_weight("bias", {checked_mul(channels, config.depth_multiplier)},
+                   config.bias_initializer, true, config.bias_regularizer, config.bias_constraint);
 }
 Tensor DepthwiseConv2DImpl::call(const Tensors& in, const CallContext&) {
   const Tensor x = to_last(config.data_format, in[0]);
@@ -169,10 +172,12 @@ void SeparableConv2DImpl::build(const std::vector<Dims>& in) {
   depthwise = add_weight(
       "depthwise_kernel",
       {config.kernel_size.height, config.kernel_size.width, channels, config.depth_multiplier},
-      config.depthwise_initializer, true, config.depthwise_regularizer, config.depthwise_constraint);
+      config.depthwise_initializer, true, config.depthwise_regularizer,
+      config.depthwise_constraint);
   pointwise = add_weight("pointwise_kernel",
                          {1, 1, checked_mul(channels, config.depth_multiplier), config.filters},
-                         config.pointwise_initializer, true, config.pointwise_regularizer, config.pointwise_constraint);
+                         config.pointwise_initializer, true, config.pointwise_regularizer,
+                         config.pointwise_constraint);
   if (config.use_bias)
     bias = add_weight("bias", {config.filters}, config.bias_initializer, true,
                       config.bias_regularizer, config.bias_constraint);

@@ -93,8 +93,8 @@ void DenseImpl::build(const std::vector<Dims>& in) {
   kernel = add_weight("kernel", {in[0].back(), config.units}, config.kernel_initializer, true,
                       config.kernel_regularizer, config.kernel_constraint);
   if (config.use_bias)
-    bias =
-        add_weight("bias", {config.units}, config.bias_initializer, true, config.bias_regularizer, config.bias_constraint);
+    bias = add_weight("bias", {config.units}, config.bias_initializer, true,
+                      config.bias_regularizer, config.bias_constraint);
 }
 Tensor DenseImpl::call(const Tensors& x, const CallContext&) {
   return activated(config.activation,

@@ -44,8 +44,7 @@ struct DenseConfig {
         v.field("bias_initializer", bias_initializer);
     v.field("kernel_regularizer", kernel_regularizer),
         v.field("bias_regularizer", bias_regularizer);
-    v.field("kernel_constraint", kernel_constraint),
-        v.field("bias_constraint", bias_constraint);
+    v.field("kernel_constraint", kernel_constraint), v.field("bias_constraint", bias_constraint);
   }
 };
 struct DenseImpl : ConfiguredLayer<DenseConfig> {
@@ -194,8 +193,7 @@ struct Conv2DConfig {
         v.field("bias_initializer", bias_initializer);
     v.field("kernel_regularizer", kernel_regularizer),
         v.field("bias_regularizer", bias_regularizer);
-    v.field("kernel_constraint", kernel_constraint),
-        v.field("bias_constraint", bias_constraint);
+    v.field("kernel_constraint", kernel_constraint), v.field("bias_constraint", bias_constraint);
   }
 };
 struct Conv2DImpl : ConfiguredLayer<Conv2DConfig> {

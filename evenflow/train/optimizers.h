@@ -23,8 +23,8 @@ class OptimizerImpl {
   /// Makes the slots for these weights. Weights that it had keep theirs, and the count goes on; if
   /// it had none of them it starts anew.
   void build(const std::vector<Weight>& weights);
-  /// Proposes the new weights (held to their constraints), slots and count. gradients[i] belongs to weights[i]; empty:
-  /// unchanged.
+  /// Proposes the new weights (held to their constraints), slots and count. gradients[i] belongs to
+  /// weights[i]; empty: unchanged.
   void apply(const Tensors& gradients);
 
   Variable learning_rate;  ///< f32 [], read by every step: set it at any time
