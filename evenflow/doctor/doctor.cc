@@ -213,6 +213,9 @@ class FieldReader : public ConfigVisitor {
   void field(const char*, std::optional<Size2>&) override {}
   void field(const char*, Padding2&) override {}
   void field(const char*, Initializer&) override {}
+  void field(const char*, Constraint&) override {}
+  void field(const char*, ChannelAxes&) override {}
+  void field(const char*, std::map<std::string, double>&) override {}
   void field(const char*, Regularizer&) override {}
 
  private:
@@ -240,7 +243,7 @@ int biased_source(const Net& net, const Norm& norm) {
                                   [&](auto& other) { return other.layer == u.layer; }) == 1;
   if (!once || net.only_consumer(in[0]) != norm.uses[0] || !is_linear(*u.layer)) return -1;
   if (bool_field(*u.layer, "use_bias") != true) return -1;
-  return channel_axis(*u.layer, int64_t(u.dims.size())) == norm.axis() ? in[0] : -1;
+  return norm.axes() == std::vector{channel_axis(*u.layer, int64_t(u.dims.size()))} ? in[0] : -1;
 }
 std::string activation_after(const Net& net, const Norm& norm) {
   std::string found;

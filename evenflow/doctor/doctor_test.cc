@@ -340,6 +340,16 @@ TEST(Planted, one_layer_frozen_by_accident) {
   m.get_layer("first").set_trainable(false);  // all of them: as detectors are tuned
   EXPECT_TRUE(examine(m).healthy());
 }
+TEST(Planted, a_mode_for_the_time_being) {
+  const Model m = small_net();
+  auto set = [&](BatchNormMode mode) { norm(m, "second").set_mode(mode); };
+  set(BatchNormMode::eval);
+  EXPECT_THAT(found(examine(m), "S9").saw, HasSubstr("its mode is eval, for the time being"));
+  for (BatchNormMode meant : {BatchNormMode::frozen, BatchNormMode::frozen_statistics}) {
+    set(meant);
+    EXPECT_TRUE(examine(m).healthy()) << name_of(meant);
+  }
+}
 TEST(Planted, the_wrong_axis) {
   Sequential m({to_layer(Input({8, 8, 1})), conv(4), ReLU(),
                 BatchNormalization({.axis = 1, .name = "rows"}), Flatten(), top()});
@@ -381,7 +391,7 @@ TEST(Planted, a_channel_that_folds_badly) {
 }
 TEST(Planted, plain_averages_that_did_not_warm_up) {
   Model m = small_net(0);
-  for (const char* name : {"first", "second"}) norm(m, name).set_mode("plain");
+  for (const char* name : {"first", "second"}) norm(m, name).adopt_keras_weights();
   train(m, 2);  // 40 steps: 0.99^40 = 0.67 of the beginning are left
   const Diagnosis d = examine(m, with_data());
   EXPECT_NEAR(found(d, "T1").value, std::pow(0.99, 40), 1e-12);

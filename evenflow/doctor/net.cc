@@ -17,8 +17,8 @@ void merge_into(ChannelStats& all, const ChannelStats& batch) {
   if (all.empty()) all.resize(batch.size());
   for (size_t c = 0; c < all.size(); ++c) all[c] = merge(all[c], batch[c]);
 }
-ChannelStats stats_of(const Tensor& x, int64_t axis) {
-  const Statistics s = batch_norm_statistics(x, {axis});
+ChannelStats stats_of(const Tensor& x, const std::vector<int64_t>& axes) {
+  const Statistics s = batch_norm_statistics(x, axes);
   const double n = s.n.item();
   const std::vector<double> mean = s.mean.to_vector<double>(), m2 = s.m2.to_vector<double>();
   ChannelStats r(mean.size());
@@ -26,9 +26,12 @@ ChannelStats stats_of(const Tensor& x, int64_t axis) {
   return r;
 }
 
-int64_t Norm::axis() const {
-  const int64_t rank = int64_t(layer->input_dims[0].size()), a = layer->config.axis;
-  return a < 0 ? a + rank : a;
+std::vector<int64_t> Norm::axes() const {
+  std::vector<int64_t> r = layer->config.axis.axes;
+  for (int64_t& a : r)
+    if (a < 0) a += int64_t(layer->input_dims[0].size());
+  std::sort(r.begin(), r.end());
+  return r;
 }
 int64_t Norm::channels() const { return layer->moving_mean.sig().shape.count(); }
 std::vector<double> Norm::mean() const { return layer->moving_mean.read().to_vector<double>(); }
@@ -58,7 +61,7 @@ std::vector<int> unfold(Net& net, const ModelImpl& m, const std::vector<int>& in
                         std::move(in),
                         {},
                         c.dims,
-                        trainable && bool(c.layer->trainable.get())});
+                        trainable && c.layer->trainable.get() && !c.layer->holds_weights()});
     return n;
   };
   for (size_t i = 0; i < m.inputs.size(); ++i)
@@ -157,19 +160,21 @@ Tensor normalized(const Norm& norm, const Tensor& x, const Run& how) {
   BatchNormalizationImpl& bn = *norm.layer;
   const Tensor gamma = bn.gamma ? bn.gamma.read() : Tensor(),
                beta = bn.beta ? bn.beta.read() : Tensor();
-  const double epsilon = bn.config.epsilon;
-  const std::vector<int64_t> axis{bn.config.axis};
-  if (how.by == Run::batch) return batch_norm(x, gamma, beta, {.epsilon = epsilon, .axis = axis}).y;
+  BatchNormAttrs attrs{.epsilon = bn.config.epsilon, .axis = bn.config.axis.axes};
+  attrs.activation = bn.config.activation;
+  if (how.by == Run::batch) return batch_norm(x, gamma, beta, attrs).y;
+  const DType type = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
   if (how.by == Run::given && how.given_stats)
     if (auto it = how.given_stats->find(&bn); it != how.given_stats->end()) {
       std::vector<double> mean, variance;
       for (const Stats& s : it->second)
         mean.push_back(s.mean), variance.push_back(population_variance(s));
-      const Sig& sig = bn.moving_mean.sig();
-      return batch_normalize(x, constant(mean, sig.shape, sig.dtype),
-                             constant(variance, sig.shape, sig.dtype), gamma, beta, epsilon, axis);
+      const Shape& shape = bn.moving_mean.sig().shape;
+      return batch_normalize(x, constant(mean, shape, type), constant(variance, shape, type), gamma,
+                             beta, attrs);
     }
-  return batch_normalize(x, bn.moving_mean, bn.moving_variance, gamma, beta, epsilon, axis);
+  return batch_normalize(x, cast(bn.moving_mean.read(), type),
+                         cast(bn.moving_variance.read(), type), gamma, beta, attrs);
 }
 }  // namespace
 

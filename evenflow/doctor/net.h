@@ -18,15 +18,15 @@ namespace evenflow::doctor {
 using ChannelStats = std::vector<Stats>;
 /// Merges a batch into what was there; an empty `all` is none.
 void merge_into(ChannelStats& all, const ChannelStats& batch);
-/// Of x [...], with the layer's axis kept.
-ChannelStats stats_of(const Tensor& x, int64_t axis);
+/// Of x [...], with the layer's axes kept.
+ChannelStats stats_of(const Tensor& x, const std::vector<int64_t>& axes);
 
 struct Use {
   std::shared_ptr<LayerImpl> layer;
   std::string path;                    ///< the models that lead to it, and its name: "inner/dense"
   std::vector<int> inputs, consumers;  ///< numbers of uses
   Dims dims;                           ///< of the output
-  bool trainable = true;               ///< it and all models around it are
+  bool trainable = true;               ///< it and all models around it are, and no mode holds it
   bool is_output = false;              ///< of the outermost model
 };
 /// A batch normalisation layer with all its uses.
@@ -36,7 +36,7 @@ struct Norm {
   std::vector<int> uses;
   bool trainable = true;
   int level = 0;  ///< 0: no other lies before it; else 1 + the highest level of those that do
-  int64_t axis() const;  ///< from the front
+  std::vector<int64_t> axes() const;  ///< from the front, in order
   int64_t channels() const;
   std::vector<double> mean() const, variance() const, gamma() const, beta() const;
 };

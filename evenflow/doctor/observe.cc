@@ -20,10 +20,10 @@ std::vector<Tensor> batches(const Tensor& x, int64_t size, bool whole) {
   for (int64_t i = 0; i < data.batches(); ++i) r.push_back(data.batch_at(i)[0]);
   return r;
 }
-std::vector<int64_t> axes_but(const Tensor& x, int64_t axis) {
+std::vector<int64_t> axes_but(const Tensor& x, const std::vector<int64_t>& axes) {
   std::vector<int64_t> r;
   for (int64_t a = 0; a < x.rank(); ++a)
-    if (a != axis) r.push_back(a);
+    if (std::find(axes.begin(), axes.end(), a) == axes.end()) r.push_back(a);
   return r;
 }
 // Where an activation is flat: its slope is below a hundredth of its largest.
@@ -41,7 +41,7 @@ const Observed& Examination::observed() {
   observed_.emplace();
   auto watch = [this](std::map<const LayerImpl*, ChannelStats>& into) {
     return [this, &into](int use, const Tensors& in, const Tensor&) {
-      if (const Norm* n = net_.norm_of(use)) merge_into(into[n->layer], stats_of(in[0], n->axis()));
+      if (const Norm* n = net_.norm_of(use)) merge_into(into[n->layer], stats_of(in[0], n->axes()));
     };
   };
   for (const Tensor& b : batches(x_, options_.batch_size, false))
@@ -77,7 +77,7 @@ const std::vector<Reading>& Examination::readings() {
                     Reading& r = readings_[i];
                     if (r.activation.empty()) return;
                     const auto share = reduce_mean(cast(flat(r.activation, out), DType::f32),
-                                                   axes_but(out, n->axis()))
+                                                   axes_but(out, n->axes()))
                                            .to_vector<double>();
                     const double many = double(b.sig().shape[0]);
                     seen[i] += many;

@@ -23,7 +23,7 @@ std::map<const LayerImpl*, ChannelStats> precise_statistics(
                   .see = [&](int use, const Tensors& in, const Tensor&) {
                     const Norm* n = net.norm_of(use);
                     if (n && n->level == level)
-                      merge_into(found[n->layer], stats_of(in[0], n->axis()));
+                      merge_into(found[n->layer], stats_of(in[0], n->axes()));
                   }};
     for (int64_t i = 0; i < data.batches(); ++i) run(net, data.batch_at(i)[0], how);
     for (const Norm& n : net.norms)

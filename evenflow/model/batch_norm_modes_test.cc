@@ -282,7 +282,7 @@ TEST(BatchNormalizationAverages, StatisticsInFloat64OnRequest) {
   train(layer, t);
   EXPECT_EQ(layer.impl().moving_mean.read().dtype(), DType::f64);
   EXPECT_EQ(layer.impl().moving_mean.read().item(), 16777219);  // no f32
-  EXPECT_NEAR(layer.impl().moving_variance.read().item(), 5, 1e-12);
+  EXPECT_NEAR(layer.impl().moving_variance.read().item(), 5, 1e-8);
 }
 
 TEST(BatchNormalizationAverages, NoiseIsDrawnInTrainingAloneAndAnewEachTime) {

@@ -31,12 +31,13 @@ DOCTOR_CHECK(S2) {
               const std::string format = layout_above(net, n.uses[0]);
               if (format.empty()) continue;
               const int64_t want = format == "channels_first" ? 1 : 3;
-              if (n.axis() == want) continue;
+              if (n.axes() == std::vector{want}) continue;
               e.find({.level = Level::error,
                       .layer = n.path,
-                      .value = double(n.axis()),
-                      .saw = concat({"axis is ", n.layer->config.axis, ", and what it reads is ",
-                                     format, " ", str_dims(n.layer->input_dims[0])})});
+                      .value = double(n.axes()[0]),
+                      .saw = concat({"axis is ", n.layer->config.axis.axes[0],
+                                     ", and what it reads is ", format, " ",
+                                     str_dims(n.layer->input_dims[0])})});
             }
           }};
 }

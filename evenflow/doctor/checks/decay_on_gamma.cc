@@ -21,6 +21,9 @@ class Decay : public ConfigVisitor {
   void field(const char*, std::optional<Size2>&) override {}
   void field(const char*, Padding2&) override {}
   void field(const char*, Initializer&) override {}
+  void field(const char*, Constraint&) override {}
+  void field(const char*, ChannelAxes&) override {}
+  void field(const char*, std::map<std::string, double>&) override {}
   void field(const char*, Regularizer&) override {}
   void activation(const char*, std::string&) override {}
 };

@@ -19,9 +19,10 @@ DOCTOR_CHECK(T3) {
               if (!n.trainable) continue;
               double elements = double(e.options().batch_size);
               const Dims& dims = n.layer->input_dims[0];
+              const std::vector<int64_t> axes = n.axes();
               bool known = true;
               for (size_t d = 1; d < dims.size(); ++d)
-                if (int64_t(d) != n.axis())
+                if (std::find(axes.begin(), axes.end(), int64_t(d)) == axes.end())
                   known = known && dims[d] > 0, elements *= double(dims[d]);
               if (!known) continue;
               const double error = elements > 1 ? std::sqrt(2 / (elements - 1)) : INFINITY;

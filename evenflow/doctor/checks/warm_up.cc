@@ -18,7 +18,7 @@ DOCTOR_CHECK(T1) {
               const auto& bn = *n.layer;
               const double k = bn.update_count.read().item(), m = bn.config.momentum;
               // Without a count nobody knows how many updates there were.
-              if (bn.averages.get() != BatchNormalizationImpl::kPlain || k < 1) continue;
+              if (bn.averages() != BatchNormAverages::plain || k < 1) continue;
               const double left = std::pow(m, k);
               if (!(left > e.threshold())) continue;
               const double more =
