@@ -312,7 +312,7 @@ TEST(Inspect, shows_layers_and_batch_normalization) {
   const Said s = evenflow({"inspect", f.model});
   ASSERT_EQ(s.status, 0) << s.err;
   EXPECT_THAT(s.out, StartsWith(load_model(f.model).summary()));
-  EXPECT_THAT(s.out, testing::ContainsRegex("norm +debiased +0.9 +0.001 +6 +yes"));
+  EXPECT_THAT(s.out, testing::ContainsRegex("norm +train +exponential +0.9 +0.001 +6 +yes"));
   expect_refusal({"inspect", f.x}, "x.npy");
 }
 TEST(Inspect, draws_the_inference) {
