@@ -194,6 +194,23 @@ TEST_F(KerasOpens, WhatWeSave) {
        BatchNormalization({.center = false}), BatchNormalization({.scale = false}),
        BatchNormalization({.center = false, .scale = false})},
       images);
+  for (BatchNormAverages a : {BatchNormAverages::exponential, BatchNormAverages::cumulative,
+                              BatchNormAverages::window, BatchNormAverages::precise})
+    for (bool renorm : {false, true}) {  // whatever the averages are, Keras predicts by them
+      BatchNormalizationConfig c{.renorm = renorm, .averages = a, .virtual_batch_size = 2};
+      if (renorm) c.renorm_clipping = {.rmax = 2, .dmax = 1}, c.statistics_dtype = "float64";
+      c.gamma_constraint = max_norm(), c.beta_constraint = min_max_norm(.1, 1, .5, {-1});
+      const Sequential m(
+          {to_layer(Input({4})),
+           Dense({.units = 3, .kernel_constraint = "UnitNorm", .bias_constraint = "NonNeg"}),
+           BatchNormalization(c)});
+      m.compile({.optimizer = Adam({.learning_rate = .01}), .loss = "mse"});
+      m.fit(numbers({40, 4}) * 2 + 3, numbers({40, 3}), {.batch_size = 8, .verbose = 0});
+      add(concat({"averages_", name_of(a), renorm ? "_renorm" : ""}), m, {numbers({5, 4})});
+    }
+  for (BatchNormMode mode :
+       {BatchNormMode::eval, BatchNormMode::frozen_statistics, BatchNormMode::frozen})
+    add(concat({"mode_", name_of(mode)}), {BatchNormalization({.mode = mode})}, {3, 4});
   add("relus",
       {ReLU({.max_value = 1.5, .negative_slope = .1, .threshold = .2}),
        LeakyReLU({.negative_slope = .2}), Softmax({.axis = 1}), ReLU()},

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "evenflow/format/json.h"
+#include "evenflow/format/zip.h"
 #include "evenflow/graph/compile.h"
 #include "evenflow/graph/gradient.h"
 #include "evenflow/model/batch_normalization.h"
@@ -184,6 +186,26 @@ TEST(BatchNormalizationModes, AFileKeepsAllSettingsAndGoesOnBitForBit) {
                     *load_model(temporary("again.keras")).get_layer("bn").impl())
                     .mode(),
                 Mode::frozen_statistics);
+    }
+}
+
+// To Keras a layer whose weights a mode holds is one that is not trainable, which means the same.
+TEST(BatchNormalizationModes, InAFileTrainableStaysApart) {
+  for (Mode mode : {Mode::train, Mode::eval, Mode::frozen_statistics, Mode::frozen})
+    for (bool trainable : {false, true}) {
+      SCOPED_TRACE(concat({name_of(mode), " ", trainable}));
+      const BatchNormalization layer({.mode = mode, .name = "bn"});
+      layer.impl().set_trainable(trainable);
+      const Sequential m({to_layer(Input({2})), layer});
+      m.save(temporary("apart.keras"));
+      const Layer again = load_model(temporary("apart.keras")).get_layer("bn");
+      EXPECT_EQ(again.trainable(), trainable);
+      EXPECT_EQ(static_cast<BatchNormalizationImpl&>(*again.impl()).mode(), mode);
+      const bool held = !trainable || mode == Mode::eval || mode == Mode::frozen;
+      const auto config = format::parse_json(
+          format::ZipReader(format::read_file(temporary("apart.keras")), "f").read("config.json"),
+          "c");
+      EXPECT_EQ(config["config"]["layers"][1]["config"]["trainable"].boolean(), !held);
     }
 }
 

@@ -58,7 +58,9 @@ void BatchNormalizationConfig::fields(ConfigVisitor& v) {
 void BatchNormalizationImpl::settings(ConfigVisitor& v) {
   std::string mode_name(name_of(mode())), averages_name(name_of(averages())),
       variance(kVariances[size_t(config.variance)]);
+  bool apart = trainable.get();  // Keras's file has it false where a mode holds the weights
   v.field("mode", mode_name), v.field("averages", averages_name), v.field("variance", variance);
+  v.field("trainable", apart);
   v.field("window", config.window), v.field("virtual_batch_size", config.virtual_batch_size);
   v.field("statistics_dtype", config.statistics_dtype);
   std::map<std::string, double> noise;
@@ -70,6 +72,7 @@ void BatchNormalizationImpl::settings(ConfigVisitor& v) {
   v.field("adjustment", noise);
   if (v.writing()) return;
   config.variance = parse<BatchNormVariance>(*this, "variance", variance, kVariances);
+  trainable.set(apart);
   set_mode(parse<BatchNormMode>(*this, "mode", mode_name, kModes));
   averages_.set(int64_t(parse<BatchNormAverages>(*this, "averages", averages_name, kAverages)));
   config.adjustment.reset();

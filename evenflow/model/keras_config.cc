@@ -314,7 +314,7 @@ Json layer_json(LayerImpl& layer) {
     w.json.erase("input_dtype");
     w.json["sparse"] = false;
   } else {
-    w.json["trainable"] = bool(layer.trainable.get());
+    w.json["trainable"] = layer.trainable.get() && !layer.holds_weights();
     w.json["dtype"] = policy_json(layer.dtype);
   }
   w.json["name"] = layer.name;

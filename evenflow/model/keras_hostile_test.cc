@@ -206,6 +206,22 @@ TEST_F(HostileKerasFiles, NumbersOutOfRange) {
   EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 64 * 1024);
   for (const json& v : {json(1.5), json(-.1), json(1e300), json("x")})
     EXPECT_THAT(why_setting("bn", "momentum", v), HasSubstr("config.layers[2]")) << v;
+  auto clipping = [&](const json& limits) {
+    json c = config();
+    layer(c, "bn")["config"]["renorm"] = true;
+    layer(c, "bn")["config"]["renorm_clipping"] = limits;
+    return why_config(c);
+  };
+  EXPECT_THAT(clipping({{"rmax", 3}, {"surprise", 1}}),
+              AllOf(HasSubstr("config.layers[2].config: \"bn\""),
+                    HasSubstr("renorm_clipping has \"surprise\", expected rmax, rmin and dmax")));
+  EXPECT_THAT(clipping({{"rmax", .5}, {"rmin", 1}}),
+              HasSubstr("BatchNormalization \"bn\": renorm_clipping: rmax is 0.5"));
+  EXPECT_THAT(clipping({{"dmax", -1}}), HasSubstr("renorm_clipping: dmax is -1"));
+  EXPECT_THAT(clipping({{"dmax", "x"}}), HasSubstr("config.renorm_clipping.dmax"));
+  EXPECT_THAT(why_setting("bn", "gamma_constraint",
+                          json{{"class_name", "MaxNorm"}, {"config", {{"axis", 3}}}}),
+              HasSubstr("BatchNormalization \"bn\": gamma: MaxNorm: axis is 3"));
   EXPECT_THAT(why_setting("bn", "epsilon", -1), HasSubstr("epsilon is -1"));
   for (int axis : {0, 2, -3, 1 << 30})
     EXPECT_THAT(why_setting("bn", "axis", axis), HasSubstr("BatchNormalization \"bn\"")) << axis;
@@ -350,6 +366,13 @@ TEST_F(HostileKerasFiles, WeightsThatDoNotFit) {
   EXPECT_THAT(written([](auto&, auto&, auto&) {}, "layers/dense_1/vars/1"),
               AllOf(HasSubstr("layers/dense_1/vars has 1 weights, expected 2"),
                     HasSubstr("layer \"out\"")));
+  // Statistics that no training makes: a NaN would stay for ever.
+  const std::string mean = "layers/batch_normalization/vars/2",
+                    variance = "layers/batch_normalization/vars/3";
+  EXPECT_THAT(written(as(full({3}, NAN)), mean),
+              HasSubstr("BatchNormalization \"bn\": bn/moving_mean holds what is not finite"));
+  EXPECT_THAT(written(as(full({3}, INFINITY)), variance), HasSubstr("bn/moving_variance"));
+  EXPECT_THAT(written(as(full({3}, -1)), variance), HasSubstr("bn/moving_variance"));
   Members all = members_;
   for (auto& [n, bytes] : all)
     if (n == "model.weights.h5") bytes = "";

@@ -515,6 +515,22 @@ def edge_models():
     stir(model, r)
     keep(model, "edge_any_size", image(r, 3, 9, 5, 2), note="height and width are not stated")
 
+    r = fresh(25)
+    held = keras.constraints
+    clip = {"rmax": 1.5, "rmin": 0.5, "dmax": 0.5}
+    model = keras.Sequential([
+        keras.Input((6, 6, 2)), L.Conv2D(4, 3, use_bias=False, kernel_constraint=held.MaxNorm(0.7, [0, 1, 2])),
+        L.BatchNormalization(renorm=True, momentum=0.9, renorm_momentum=0.8), L.ReLU(),
+        L.DepthwiseConv2D(3, depthwise_constraint=held.MinMaxNorm(0.3, 0.6, 0.5, [0, 1]), bias_constraint="non_neg"),
+        L.BatchNormalization(renorm=True, renorm_clipping=clip, gamma_constraint=held.UnitNorm(),
+                             beta_constraint=held.NonNeg()),
+        L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(3, activation="softmax", kernel_constraint=held.MaxNorm(1, 1))])
+    stir(model, r)
+    entry = keep(model, "edge_renorm_and_constraints", image(r, 4, 6, 6, 2), note="renorm, and weights that are held")
+    why = train(model, entry, image(r, 44, 6, 6, 2), r.integers(0, 3, 44).astype(np.int32),
+                "sparse_categorical_crossentropy", "SGD", {"learning_rate": 0.05, "momentum": 0.9})
+    assert why is None, why
+
 
 def make():
     shutil.rmtree(FOLDER, ignore_errors=True)
