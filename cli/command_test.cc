@@ -131,6 +131,31 @@ TEST(Doctor, ends_with_0_1_or_2) {
     EXPECT_THAT(s.err, StartsWith("evenflow: "));
   }
 }
+TEST(Doctor, fixes_what_is_safe) {
+  Files f;
+  auto& norm = static_cast<BatchNormalizationImpl&>(*f.net.get_layer("norm").impl());
+  norm.moving_mean.assign(norm.moving_mean.read() + 5.f);
+  f.net.save(f.model);
+  const std::string out = f.folder / "fixed.keras";
+  const Said s = evenflow({"doctor", f.model, "--x", f.x, "--fix", out});
+  EXPECT_EQ(s.status, 0) << s.out << s.err;
+  EXPECT_THAT(s.out, AllOf(HasSubstr("not healthy"), HasSubstr("fixed: norm is recalibrated")));
+  EXPECT_EQ(evenflow({"doctor", out, "--x", f.x}).status, 0);
+}
+TEST(Fold, writes_a_model_that_predicts_the_same_and_a_certificate) {
+  Files f;
+  const std::string out = f.folder / "folded.keras";
+  const Said s = evenflow({"fold", f.model, "-o", out, "--x", f.x, "--json"});
+  ASSERT_EQ(s.status, 0) << s.err;
+  const json j = json::parse(s.out);
+  EXPECT_EQ(j["folds"][0]["norm"], "norm");
+  EXPECT_LE(j["relative"].get<double>(), 1e-5);
+  const Model folded = load_model(out);
+  EXPECT_EQ(folded.layers().size(), f.net.layers().size() - 1);
+  const auto want = f.net.predict(f.digits).to_vector(), got = folded.predict(f.digits).to_vector();
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-5);
+  EXPECT_THAT(evenflow({"fold", f.model, "-o", out}).out, HasSubstr("folded norm into conv2d"));
+}
 TEST(Recalibrate, writes_a_model_with_new_averages) {
   Files f;
   const std::string out = f.folder / "new.keras";

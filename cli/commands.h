@@ -23,6 +23,7 @@ void add_inspect(CLI::App& app);
 void add_export(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_recalibrate(CLI::App& app);
+void add_fold(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_bench(CLI::App& app);

@@ -2,6 +2,7 @@
 #include "evenflow/doctor/doctor.h"
 
 #include "cli/commands.h"
+#include "evenflow/doctor/fix.h"
 #include "evenflow/format/file.h"
 
 namespace evenflow::cli {
@@ -37,6 +38,10 @@ void add_doctor(CLI::App& app) {
       ->type_name("N");
   c->add_flag("--json", o->json, "one JSON object on standard output");
   c->add_option("--html", o->html, "a page with each layer's statistics")->type_name("OUT.html");
+  c->add_option("--fix", o->fix,
+                "writes a copy in which what is safe to repair is repaired; the "
+                "status is then that of the copy")
+      ->type_name("OUT.keras");
   c->add_flag("--checks", o->checks, "prints the table of checks instead");
   c->callback([o] {
     if (o->checks) {
@@ -45,6 +50,8 @@ void add_doctor(CLI::App& app) {
     }
     if (o->model.empty()) throw CLI::RequiredError("model");
     doctor::Diagnosis d;
+    std::optional<doctor::Diagnosis> after;
+    std::vector<std::string> done;
     try {  // what cannot be examined is not what was found
       for (auto& path : {o->html, o->fix})
         if (!path.empty()) check_writable(path);
@@ -55,15 +62,27 @@ void add_doctor(CLI::App& app) {
       for (auto& path : o->replicas) options.replicas.push_back(load_model(path));
       d = doctor::examine(model, options);
       if (!o->html.empty()) format::write_file_atomically(o->html, doctor::diagnosis_html(d));
+      if (!o->fix.empty()) {
+        doctor::Fixed fixed = doctor::fix(model, d, options);
+        fixed.model.save(o->fix);
+        after = doctor::examine(fixed.model, options), done = std::move(fixed.done);
+      }
     } catch (const Error& e) {
       std::fprintf(stderr, "evenflow: %s\n", e.what());
       throw Ended{2};
     }
-    if (o->json)
-      std::printf("%s\n", doctor::diagnosis_json(d).c_str());
-    else
+    if (o->json) {
+      nlohmann::json j = nlohmann::json::parse(doctor::diagnosis_json(d));
+      if (after)
+        j["fixed"] = {{"done", done},
+                      {"diagnosis", nlohmann::json::parse(doctor::diagnosis_json(*after))}};
+      print_json(j);
+    } else {
       std::fputs(doctor::diagnosis_text(d).c_str(), stdout);
-    if (!d.healthy()) throw Ended{1};
+      for (auto& what : done) std::printf("fixed: %s\n", what.c_str());
+      if (after) std::printf("%s:\n%s", o->fix.c_str(), doctor::diagnosis_text(*after).c_str());
+    }
+    if (!(after ? *after : d).healthy()) throw Ended{1};
   });
 }
 

@@ -5,6 +5,8 @@
 #include "evenflow/data/dataset.h"
 #include "evenflow/data/digits.h"
 #include "evenflow/doctor/doctor.h"
+#include "evenflow/doctor/fix.h"
+#include "evenflow/doctor/fold.h"
 #include "evenflow/doctor/recalibrate.h"
 #include "evenflow/graph/compile.h"
 #include "evenflow/graph/gradient.h"

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "evenflow/doctor/fold.h"
 #include "evenflow/format/npy.h"
 #include "evenflow/model/batch_normalization.h"
 #include "evenflow/model/layers.h"
@@ -47,9 +48,11 @@ class KerasOpens : public testing::Test {
     folder_ = mkdtemp(f.data());
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
-  void add(const std::string& name, const Model& m, const Tensors& x, double tolerance = 2e-5) {
+  // `said` is what Keras should predict, where it is not what the model does.
+  void add(const std::string& name, const Model& m, const Tensors& x, double tolerance = 2e-5,
+           const Tensors& said = {}) {
     const std::string path = folder_ + "/" + name;
-    const Tensors y = m.call(x);
+    const Tensors y = said.empty() ? m.call(x) : said;
     m.save(path + ".keras");
     auto write = [&](const char* kind, const Tensors& ts) {
       for (size_t i = 0; i < ts.size(); ++i) {
@@ -300,6 +303,41 @@ TEST_F(KerasOpens, WhatWeSave) {
   }
   if (!opened()) GTEST_SKIP() << no_keras;
   read_again();
+}
+
+TEST_F(KerasOpens, WhatIsFoldedAndPredictsWhatWasNotFolded) {
+  set_random_seed(4);
+  auto fold = [this](const std::string& name, const Model& m, const Tensors& x, size_t many) {
+    stir(m);
+    const doctor::Folded f = doctor::fold(m, {.x = x});
+    EXPECT_EQ(f.folds.size(), many) << doctor::certificate_text(f);
+    add(name, f.model, x, 1e-5, m.call(x));
+  };
+  const Tensor images = numbers({3, 8, 8, 4});
+  fold("convolutions",
+       Sequential({to_layer(Input({8, 8, 4})),
+                   Conv2D({.filters = 8, .kernel_size = 3, .groups = 2, .use_bias = false}),
+                   BatchNormalization(), ReLU(), DepthwiseConv2D({.kernel_size = 2}),
+                   BatchNormalization(), ReLU(),
+                   SeparableConv2D({.filters = 4, .kernel_size = 2, .use_bias = false}),
+                   BatchNormalization(), Flatten(), Dense({.units = 3}), BatchNormalization()}),
+       {images}, 4);
+  fold("behind",
+       Sequential({to_layer(Input({8, 8, 4})), BatchNormalization(),
+                   SeparableConv2D({.filters = 4, .kernel_size = 2, .activation = "relu"}),
+                   BatchNormalization(), Flatten(), Dense({.units = 3})}),
+       {images}, 2);
+  {
+    const SymbolicTensor x = Input({8, 8, 4});
+    const SymbolicTensor a = ReLU()(BatchNormalization()(
+        Conv2D({.filters = 4, .kernel_size = 3, .padding = "same", .use_bias = false})(x)));
+    const Layer inner =
+        to_layer(Sequential({to_layer(Input({8, 8, 4})), Conv2D({.filters = 4, .kernel_size = 1}),
+                             BatchNormalization()},
+                            "inner"));
+    fold("residual", Model(x, Add()(std::vector{a, inner(a)})), {images}, 2);
+  }
+  if (!opened()) GTEST_SKIP() << "Keras is not installed";
 }
 
 }  // namespace

@@ -5,11 +5,15 @@
 #include "evenflow/doctor/examination.h"
 
 namespace evenflow::doctor {
+namespace {
+bool learns(const Norm& n) { return n.trainable && n.layer->mode() == BatchNormMode::train; }
+}  // namespace
 
 void Checkup::on_train_begin(TrainingState& s) {
   trace = {}, diagnosis = {}, counts_.clear(), skipped_ = 0;
   for (const Norm& n : Net(s.model).norms)
-    counts_[n.path] = int64_t(n.layer->update_count.read().item());
+    counts_[n.path] = {int64_t(n.layer->update_count.read().item()),
+                       int64_t(n.layer->rejected_count.read().item())};
 }
 void Checkup::on_epoch_begin(TrainingState&, int64_t) { skipped_ = 0; }
 void Checkup::on_train_batch_end(TrainingState& s, int64_t, const Logs& logs) {
@@ -18,12 +22,17 @@ void Checkup::on_train_batch_end(TrainingState& s, int64_t, const Logs& logs) {
   trace.skipped += skipped - skipped_, skipped_ = skipped;
   trace.steps += committed;
   for (const Norm& n : Net(s.model).norms) {
-    const int64_t now = int64_t(n.layer->update_count.read().item()), made = now - counts_[n.path];
-    counts_[n.path] = now;
+    auto& [updates, rejected] = counts_[n.path];
+    const int64_t now = int64_t(n.layer->update_count.read().item()), made = now - updates,
+                  refused = int64_t(n.layer->rejected_count.read().item());
+    const bool whole = refused == rejected;  // else it saw what is not finite, and counted that
+    updates = now, rejected = refused;
     Trace::Layer& t = trace.layers[n.path];
     t.updates += made;
-    const int64_t expected = committed && n.trainable ? int64_t(n.uses.size()) : 0;
-    if (made != expected) ++t.odd_steps, t.odd_updates = made;
+    // Keras's averages take one use after the other; the others merge the uses of a step.
+    const bool plain = n.layer->averages() == BatchNormAverages::plain;
+    const int64_t expected = !committed || !learns(n) ? 0 : plain ? int64_t(n.uses.size()) : 1;
+    if (whole && made != expected) ++t.odd_steps, t.odd_updates = made;
   }
 }
 void Checkup::on_train_end(TrainingState& s) {

@@ -194,6 +194,7 @@ class FieldReader : public ConfigVisitor {
   explicit FieldReader(std::string_view name) : name_(name) {}
   std::optional<bool> boolean;
   std::optional<std::string> text;
+  std::optional<int64_t> integer;
   void field(const char* n, bool& v) override {
     if (n == name_) boolean = v;
   }
@@ -203,7 +204,9 @@ class FieldReader : public ConfigVisitor {
   void activation(const char* n, std::string& v) override {
     if (n == name_) text = v;
   }
-  void field(const char*, int64_t&) override {}
+  void field(const char* n, int64_t& v) override {
+    if (n == name_) integer = v;
+  }
   void field(const char*, double&) override {}
   void field(const char*, std::vector<int64_t>&) override {}
   void field(const char*, std::optional<double>&) override {}
@@ -245,7 +248,13 @@ int biased_source(const Net& net, const Norm& norm) {
   if (bool_field(*u.layer, "use_bias") != true) return -1;
   return norm.axes() == std::vector{channel_axis(*u.layer, int64_t(u.dims.size()))} ? in[0] : -1;
 }
+std::optional<int64_t> integer_field(LayerImpl& layer, std::string_view name) {
+  FieldReader r(name);
+  layer.visit(r);
+  return r.integer;
+}
 std::string activation_after(const Net& net, const Norm& norm) {
+  if (norm.layer->config.activation != "linear") return norm.layer->config.activation;
   std::string found;
   for (int u : norm.uses) {
     int next = net.only_consumer(u);

@@ -140,7 +140,7 @@ class Checkup : public Callback {
 
  private:
   Options options_;
-  std::map<std::string, int64_t> counts_;
+  std::map<std::string, std::pair<int64_t, int64_t>> counts_;  // updates, rejected
   int64_t skipped_ = 0;
 };
 

@@ -97,5 +97,6 @@ int biased_source(const Net& net, const Norm& norm);
 /// A field of the layer's configuration; empty when it has none of that name and kind.
 std::optional<bool> bool_field(LayerImpl& layer, std::string_view name);
 std::optional<std::string> text_field(LayerImpl& layer, std::string_view name);
+std::optional<int64_t> integer_field(LayerImpl& layer, std::string_view name);
 
 }  // namespace evenflow::doctor

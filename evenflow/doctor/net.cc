@@ -18,7 +18,7 @@ void merge_into(ChannelStats& all, const ChannelStats& batch) {
   for (size_t c = 0; c < all.size(); ++c) all[c] = merge(all[c], batch[c]);
 }
 ChannelStats stats_of(const Tensor& x, const std::vector<int64_t>& axes) {
-  const Statistics s = batch_norm_statistics(x, axes);
+  const Statistics s = batch_norm_statistics(x, axes, {}, 0, true);
   const double n = s.n.item();
   const std::vector<double> mean = s.mean.to_vector<double>(), m2 = s.m2.to_vector<double>();
   ChannelStats r(mean.size());
@@ -34,6 +34,10 @@ std::vector<int64_t> Norm::axes() const {
   return r;
 }
 int64_t Norm::channels() const { return layer->moving_mean.sig().shape.count(); }
+double Norm::stored_variance(const Stats& s) const {
+  return layer->config.variance == BatchNormVariance::sample ? s.m2 / std::max(s.n - 1, 1.)
+                                                             : population_variance(s);
+}
 std::vector<double> Norm::mean() const { return layer->moving_mean.read().to_vector<double>(); }
 std::vector<double> Norm::variance() const {
   return layer->moving_variance.read().to_vector<double>();
@@ -144,10 +148,13 @@ int Net::only_consumer(int use) const {
 }
 
 void check_data(const Net& net, const Tensor& x, std::string_view op) {
-  if (!x) fail({op, ": x is an empty tensor"});
   if (net.inputs.size() != 1)
     fail(Code::Unimplemented, {op, ": the model has ", net.inputs.size(), " inputs, expected one"});
-  const Dims& want = net.uses[size_t(net.inputs[0])].dims;
+  check_data(net, x, op, 0);
+}
+void check_data(const Net& net, const Tensor& x, std::string_view op, size_t input) {
+  if (!x) fail({op, ": x is an empty tensor"});
+  const Dims& want = net.uses[size_t(net.inputs[input])].dims;
   const Shape& s = x.sig().shape;
   bool fits = s.rank() == int(want.size());
   for (int d = 1; fits && d < s.rank(); ++d) fits = want[size_t(d)] < 0 || s[d] == want[size_t(d)];
@@ -168,7 +175,7 @@ Tensor normalized(const Norm& norm, const Tensor& x, const Run& how) {
     if (auto it = how.given_stats->find(&bn); it != how.given_stats->end()) {
       std::vector<double> mean, variance;
       for (const Stats& s : it->second)
-        mean.push_back(s.mean), variance.push_back(population_variance(s));
+        mean.push_back(s.mean), variance.push_back(norm.stored_variance(s));
       const Shape& shape = bn.moving_mean.sig().shape;
       return batch_normalize(x, constant(mean, shape, type), constant(variance, shape, type), gamma,
                              beta, attrs);
@@ -178,7 +185,7 @@ Tensor normalized(const Norm& norm, const Tensor& x, const Run& how) {
 }
 }  // namespace
 
-Tensors run(const Net& net, const Tensor& x, const Run& how) {
+Tensors run(const Net& net, const Tensors& inputs, const Run& how) {
   std::optional<Step> step;
   if (how.by == Run::layer && how.training) step.emplace();  // drops what layers write
   std::vector<Tensor> value(net.uses.size());
@@ -192,7 +199,9 @@ Tensors run(const Net& net, const Tensor& x, const Run& how) {
     for (int i : use.inputs)
       if (!--left[size_t(i)]) value[size_t(i)] = Tensor();
     if (!there) continue;
-    if (use.inputs.empty()) in = {x};
+    if (use.inputs.empty())
+      in = {inputs.at(
+          size_t(std::find(net.inputs.begin(), net.inputs.end(), int(u)) - net.inputs.begin()))};
     const bool input = use.layer->class_name() == "InputLayer";
     const DType type =
         input ? parse_dtype(static_cast<InputLayerImpl&>(*use.layer).config.input_dtype)
@@ -224,7 +233,7 @@ Tensor run_batches(const Net& net, const Tensor& x, int64_t batch_size, const Ru
   BufferPtr all;
   int64_t at = 0;
   for (int64_t i = 0; i < data.batches(); ++i) {
-    const Tensor y = run(net, data.batch_at(i)[0], how)[0];
+    const Tensor y = run(net, {data.batch_at(i)[0]}, how)[0];
     if (!y) continue;
     if (!all) {
       sig = {y.dtype(), y.sig().shape.with(0, x.sig().shape[0])};

@@ -38,6 +38,7 @@ struct Norm {
   int level = 0;  ///< 0: no other lies before it; else 1 + the highest level of those that do
   std::vector<int64_t> axes() const;  ///< from the front, in order
   int64_t channels() const;
+  double stored_variance(const Stats& s) const;  ///< population or sample, as the layer stores it
   std::vector<double> mean() const, variance() const, gamma() const, beta() const;
 };
 
@@ -74,12 +75,15 @@ struct Run {
   /// empty for a norm that does not run.
   std::function<void(int use, const Tensors& in, const Tensor& out)> see = {};
 };
-/// The outputs for one batch; empty tensors for those that do not run. Nothing is changed.
-Tensors run(const Net& net, const Tensor& x, const Run& how = {});
+/// The outputs for one batch, a tensor for each input; empty tensors for those that do not run.
+/// Nothing is changed.
+Tensors run(const Net& net, const Tensors& inputs, const Run& how = {});
 /// The same over x cut into batches; the output is that of the one output, all batches together.
 Tensor run_batches(const Net& net, const Tensor& x, int64_t batch_size, const Run& how = {});
 
-/// Throws InvalidArgument for x that the model does not take, models of several inputs among them.
+/// Throws InvalidArgument for x that this input of the model does not take, or that has no sample.
+void check_data(const Net& net, const Tensor& x, std::string_view op, size_t input);
+/// The same for the one input; throws Unimplemented for a model of several.
 void check_data(const Net& net, const Tensor& x, std::string_view op);
 
 }  // namespace evenflow::doctor

@@ -45,9 +45,9 @@ const Observed& Examination::observed() {
     };
   };
   for (const Tensor& b : batches(x_, options_.batch_size, false))
-    run(net_, b, {.by = Run::stored, .see = watch(observed_->stored)});
+    run(net_, {b}, {.by = Run::stored, .see = watch(observed_->stored)});
   for (const Tensor& b : batches(x_, options_.batch_size, true))
-    run(net_, b, {.by = Run::batch, .see = watch(observed_->batch)});
+    run(net_, {b}, {.by = Run::batch, .see = watch(observed_->batch)});
   if (net_.ordered) observed_->precise = precise_statistics(net_, x_, options_.batch_size);
   return *observed_;
 }
@@ -70,20 +70,20 @@ const std::vector<Reading>& Examination::readings() {
   }
   std::vector<double> seen(net_.norms.size());
   for (const Tensor& b : batches(x_, options_.batch_size, false))
-    run(net_, b, {.by = Run::stored, .see = [&](int use, const Tensors&, const Tensor& out) {
-                    const Norm* n = net_.norm_of(use);
-                    if (!n) return;
-                    const size_t i = size_t(n - net_.norms.data());
-                    Reading& r = readings_[i];
-                    if (r.activation.empty()) return;
-                    const auto share = reduce_mean(cast(flat(r.activation, out), DType::f32),
-                                                   axes_but(out, n->axes()))
-                                           .to_vector<double>();
-                    const double many = double(b.sig().shape[0]);
-                    seen[i] += many;
-                    for (size_t c = 0; c < share.size(); ++c)
-                      r.inactive[c] += (share[c] - r.inactive[c]) * many / seen[i];
-                  }});
+    run(net_, {b}, {.by = Run::stored, .see = [&](int use, const Tensors&, const Tensor& out) {
+                      const Norm* n = net_.norm_of(use);
+                      if (!n) return;
+                      const size_t i = size_t(n - net_.norms.data());
+                      Reading& r = readings_[i];
+                      if (r.activation.empty()) return;
+                      const auto share = reduce_mean(cast(flat(r.activation, out), DType::f32),
+                                                     axes_but(out, n->axes()))
+                                             .to_vector<double>();
+                      const double many = double(b.sig().shape[0]);
+                      seen[i] += many;
+                      for (size_t c = 0; c < share.size(); ++c)
+                        r.inactive[c] += (share[c] - r.inactive[c]) * many / seen[i];
+                    }});
   for (Reading& r : readings_) {
     auto& list = r.activation == "relu" ? r.dead : r.saturated;
     list = channels_where(int64_t(r.inactive.size()),

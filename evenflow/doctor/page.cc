@@ -87,23 +87,23 @@ void add_layer(Report& page, const Reading& r) {
                     r.saturated.empty() ? "" : ": " + list(r.saturated, 16)});
   page.section(r.layer, what + ".");
   means.name = deviations.name = "a channel";
-  page.charts(
-      std::vector<ScatterChart>{{"Means, in stored deviations", "stored", "of x", {means}},
-                                {"Deviations, powers of ten", "stored", "of x", {deviations}}});
-  if (r.inactive.empty()) return;
-  Series share{
-      r.activation == "relu" ? "off" : "flat", {}, r.inactive, r.activation == "relu" ? 0 : 3};
+  const ScatterChart of_means{"Means, in stored deviations", "stored", "of x", {means}},
+      of_deviations{"Deviations, powers of ten", "stored", "of x", {deviations}};
+  if (r.inactive.empty()) return page.row(of_means, of_deviations);
+  const bool relu = r.activation == "relu";
+  Series share{relu ? "off" : "flat", {}, r.inactive, relu ? 0 : 3};
   std::sort(share.y.begin(), share.y.end());
   share.x.resize(share.y.size());
   std::iota(share.x.begin(), share.x.end(), 1.);
-  page.charts(std::vector<LineChart>{{.title = concat({"Share of x in which the ", r.activation,
-                                                       " is ", share.name, ", channels in order"}),
-                                      .x_label = "channels",
-                                      .y_label = "",
-                                      .series = {share},
-                                      .y_min = 0.,
-                                      .y_max = 1.,
-                                      .percent = true}});
+  page.row(
+      of_means, of_deviations,
+      LineChart{.title = concat({"Share of x for which the ", r.activation, " is ", share.name}),
+                .x_label = "channels, in order",
+                .y_label = "",
+                .series = {share},
+                .y_min = 0.,
+                .y_max = 1.,
+                .percent = true});
 }
 }  // namespace
 

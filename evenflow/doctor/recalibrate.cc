@@ -25,12 +25,45 @@ std::map<const LayerImpl*, ChannelStats> precise_statistics(
                     if (n && n->level == level)
                       merge_into(found[n->layer], stats_of(in[0], n->axes()));
                   }};
-    for (int64_t i = 0; i < data.batches(); ++i) run(net, data.batch_at(i)[0], how);
+    for (int64_t i = 0; i < data.batches(); ++i) run(net, {data.batch_at(i)[0]}, how);
     for (const Norm& n : net.norms)
       if (finish && n.level == level) finish(n, found[n.layer]);
   }
   return found;
 }
+
+namespace {
+void put(const Variable& v, const std::vector<double>& values) {
+  v.assign(constant(values, v.sig().shape, v.sig().dtype));
+}
+// Makes these the layer's averages, and training that goes on takes them for what so many updates
+// left, whatever the policy.
+void store(const Norm& norm, const ChannelStats& all, int64_t updates) {
+  BatchNormalizationImpl& bn = *norm.layer;
+  std::vector<double> mean, m2, variance, deviation;
+  for (const Stats& s : all) {
+    mean.push_back(s.mean), m2.push_back(s.m2), variance.push_back(norm.stored_variance(s));
+    deviation.push_back(std::sqrt(variance.back() + bn.config.epsilon));
+  }
+  put(bn.moving_mean, mean), put(bn.moving_variance, variance);
+  if (bn.config.renorm)
+    put(bn.renorm_mean, mean), put(bn.renorm_stddev, deviation), put(bn.moving_stddev, deviation);
+  const double count = std::max(bn.update_count.read().item(), double(updates));
+  bn.update_count.assign(full({}, count, DType::i64));
+  const double n = all.empty() ? 0 : all[0].n;
+  for (const Weight& w : bn.extra_state()) {
+    // A window keeps the latest last; what is not there counts 0.
+    auto last = [&](const std::vector<double>& values) {
+      std::vector<double> r(size_t(w.variable.sig().shape.count()));
+      std::copy(values.begin(), values.end(), r.end() - std::ptrdiff_t(values.size()));
+      put(w.variable, r);
+    };
+    if (w.name == "total_n" || w.name == "window_n") last({n});
+    if (w.name == "total_mean" || w.name == "window_mean") last(mean);
+    if (w.name == "total_m2" || w.name == "window_m2") last(m2);
+  }
+}
+}  // namespace
 
 std::vector<Recalibrated> recalibrate(const Model& model, const Tensor& x, RecalibrateOptions o) {
   constexpr std::string_view op = "recalibrate";
@@ -43,29 +76,21 @@ std::vector<Recalibrated> recalibrate(const Model& model, const Tensor& x, Recal
     fail(Code::NotFound, {op, ": model \"", model.name(), "\" has no BatchNormalization layer"});
   const Tensor some =
       o.samples ? Dataset(Tensors{x}).take(std::min(o.samples, x.sig().shape[0])).all()[0] : x;
-  const auto moments = precise_statistics(net, some, o.batch_size);
+  const auto found = precise_statistics(net, some, o.batch_size);
   const int64_t batches = Dataset(Tensors{some}).batch(o.batch_size).batches();
 
   std::vector<Recalibrated> r;
   Step step;  // all or none
   for (const Norm& n : net.norms) {
-    const ChannelStats& m = moments.at(n.layer);
-    std::vector<double> mean, variance;
-    for (const Stats& s : m) {
-      mean.push_back(s.mean), variance.push_back(population_variance(s));
-      if (!std::isfinite(mean.back()) || !std::isfinite(variance.back()))
-        fail({op, ": channel ", mean.size() - 1, " of what layer \"", n.path,
-              "\" receives has mean ", mean.back(), " and variance ", variance.back(),
+    const ChannelStats& all = found.at(n.layer);
+    for (size_t c = 0; c < all.size(); ++c)
+      if (!std::isfinite(all[c].mean) || !std::isfinite(all[c].m2))
+        fail({op, ": channel ", c, " of what layer \"", n.path, "\" receives has mean ",
+              all[c].mean, " and variance ", population_variance(all[c]),
               ", expected finite numbers"});
-    }
-    r.push_back({n.path, m.empty() ? 0 : m[0].n,
-                 divergence(m, n.mean(), n.variance(), n.layer->config.epsilon)});
-    const Sig& sig = n.layer->moving_mean.sig();
-    n.layer->moving_mean.assign(constant(mean, sig.shape, sig.dtype));
-    n.layer->moving_variance.assign(constant(variance, sig.shape, sig.dtype));
-    // Training that goes on takes them for an average of as many batches.
-    const int64_t count = std::max(int64_t(n.layer->update_count.read().item()), batches);
-    n.layer->update_count.assign(full({}, double(count), DType::i64));
+    r.push_back({n.path, all.empty() ? 0 : all[0].n,
+                 divergence(all, n.mean(), n.variance(), n.layer->config.epsilon)});
+    store(n, all, batches);
   }
   step.commit();
   return r;

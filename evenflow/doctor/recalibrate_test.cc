@@ -8,6 +8,7 @@
 #include "evenflow/data/digits.h"
 #include "evenflow/model/layers.h"
 #include "evenflow/ops/elementwise.h"
+#include "evenflow/ops/shape.h"
 #include "evenflow/train/probe.h"
 #include "evenflow/train/train.h"
 
@@ -79,6 +80,49 @@ TEST(Recalibrate, counts_batches_as_updates_and_says_nothing_changed_the_second_
   recalibrate(m, digits(100), {.batch_size = 10});
   EXPECT_EQ(norm(m, "first").update_count.read().item(), 10);
   for (auto& l : recalibrate(m, digits(100), {.batch_size = 10})) EXPECT_LT(l.divergence, 1e-9);
+}
+// Training that goes on starts from what was measured, under every policy.
+TEST(Recalibrate, every_policy_and_kind_of_variance_goes_on_from_it) {
+  const std::vector<double> v = digits(60).to_vector<double>();
+  for (BatchNormAverages policy :
+       {BatchNormAverages::exponential, BatchNormAverages::plain, BatchNormAverages::cumulative,
+        BatchNormAverages::window, BatchNormAverages::precise})
+    for (bool sample : {false, true}) {
+      SCOPED_TRACE(concat({name_of(policy), sample ? ", sample" : ", population"}));
+      const BatchNormalization b(
+          {.averages = policy,
+           .window = 3,
+           .variance = sample ? BatchNormVariance::sample : BatchNormVariance::population});
+      const Sequential m({to_layer(Input({8, 8, 1})), b});
+      recalibrate(m, digits(60), {.batch_size = 20});
+      const auto [mean, variance] = statistics(digits(60));
+      const double n = 60 * 64, ratio = sample ? n / (n - 1) : 1;
+      expect_near(get(b.impl().moving_mean), mean, 1e-6);
+      expect_near(get(b.impl().moving_variance), {variance[0] * ratio}, 1e-6);
+      // The same data once more changes nothing but what a sample's n - 1 does.
+      m(digits(60), {.training = true});
+      expect_near(get(b.impl().moving_mean), mean, 1e-6);
+      expect_near(get(b.impl().moving_variance), {variance[0] * ratio}, 2e-4);
+    }
+}
+TEST(Recalibrate, renorm_starts_from_it_too) {
+  const BatchNormalization b({.renorm = true});
+  const Sequential m({to_layer(Input({8, 8, 1})), b});
+  recalibrate(m, digits(60));
+  const auto [mean, variance] = statistics(digits(60));
+  expect_near(get(b.impl().renorm_mean), mean, 1e-6);
+  expect_near(get(b.impl().renorm_stddev), {std::sqrt(variance[0] + 1e-3)}, 1e-6);
+  expect_near(get(b.impl().moving_stddev), {std::sqrt(variance[0] + 1e-3)}, 1e-6);
+}
+TEST(Recalibrate, several_axes) {
+  const BatchNormalization b({.axis = {1, -1}});
+  const Sequential m({to_layer(Input({2, 3, 2})), b});
+  const Tensor x = tensor(Initializer("RandomNormal", 0, 1)({10, 2, 3, 2}, 4), {10, 2, 3, 2});
+  recalibrate(m, x);
+  const auto [mean, variance] =
+      statistics(reshape(transpose(x, {0, 2, 1, 3}), {10 * 3, 4}));  // channel 2 i + j is [i, j]
+  expect_near(get(b.impl().moving_mean), mean, 1e-6);
+  expect_near(get(b.impl().moving_variance), variance, 1e-6);
 }
 TEST(Recalibrate, takes_the_first_samples) {
   const Model a = net(), b = net();

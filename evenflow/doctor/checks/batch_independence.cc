@@ -23,12 +23,12 @@ DOCTOR_CHECK(D2) {
             std::vector<std::vector<double>> together;  // of each use
             double worst = 0, largest = 0;
             int first = -1;  // the first use that differs
-            run(net, some, {.by = Run::layer, .see = [&](int, const Tensors&, const Tensor& out) {
-                              together.push_back(out.to_vector<double>());
-                            }});
+            run(net, {some}, {.by = Run::layer, .see = [&](int, const Tensors&, const Tensor& out) {
+                                together.push_back(out.to_vector<double>());
+                              }});
             for (int64_t i = 0; i < n; ++i) {
               size_t at = 0;
-              run(net, Dataset(Tensors{some}).skip(i).take(1).all()[0],
+              run(net, Dataset(Tensors{some}).skip(i).take(1).all(),
                   {.by = Run::layer, .see = [&](int use, const Tensors&, const Tensor& out) {
                      const std::vector<double> alone = out.to_vector<double>(),
                                                &all = together[at++];

@@ -6,8 +6,8 @@ namespace evenflow::doctor {
 DOCTOR_CHECK(T4) {
   return {.name = "odd_updates",
           .looks_for =
-              "a committed step that updated a layer's averages another number of times "
-              "than the model uses the layer (warning)",
+              "a committed step that updated a layer's averages not once, or, where they "
+              "are plain, not once for each use (warning)",
           .threshold = 1,
           .why =
               "averages forget faster, or stand still: a second forward pass, recomputed "
@@ -22,8 +22,7 @@ DOCTOR_CHECK(T4) {
                       .value = double(it->second.odd_updates),
                       .saw = concat({it->second.odd_steps, " of ", e.options().trace->steps,
                                      " steps were odd, the last with ", it->second.odd_updates,
-                                     " updates for ", n.uses.size(),
-                                     n.uses.size() == 1 ? " use" : " uses"})});
+                                     " updates"})});
             }
           }};
 }

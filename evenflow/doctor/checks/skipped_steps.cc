@@ -7,7 +7,8 @@ DOCTOR_CHECK(T5) {
   return {.name = "skipped_steps",
           .looks_for =
               "steps that were skipped because a gradient was not finite, more than one "
-              "in a hundred (warning) or fewer (note); averages that are not finite (error)",
+              "in a hundred (warning) or fewer (note); the same of batches whose statistics a "
+              "layer rejected; averages that are not finite (error)",
           .threshold = 0.01,
           .why =
               "a loss scale that is too high, or an overflow in one layer; in averages a NaN "
@@ -29,13 +30,20 @@ DOCTOR_CHECK(T5) {
                         .saw = concat({"the averages of ", counted(which, n.channels()),
                                        " are not finite, or a variance is negative"})});
             }
+            auto tell = [&](std::string layer, double bad, double good, std::string_view what) {
+              if (!(bad > 0)) return;
+              const double share = bad / (bad + good);
+              e.find({.level = share > e.threshold() ? Level::warning : Level::note,
+                      .layer = std::move(layer),
+                      .value = share,
+                      .saw = concat({number(bad), " of ", number(bad + good), " ", what})});
+            };
+            for (const Norm& n : e.net().norms)
+              tell(n.path, n.layer->rejected_count.read().item(),
+                   n.layer->update_count.read().item(),
+                   "batches had statistics that are not finite");
             const auto& trace = e.options().trace;
-            if (!trace || !trace->skipped) return;
-            const double share = double(trace->skipped) / double(trace->skipped + trace->steps);
-            e.find({.level = share > e.threshold() ? Level::warning : Level::note,
-                    .value = share,
-                    .saw = concat({trace->skipped, " of ", trace->skipped + trace->steps,
-                                   " steps were skipped"})});
+            if (trace) tell("", double(trace->skipped), double(trace->steps), "steps were skipped");
           }};
 }
 
