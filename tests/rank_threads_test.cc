@@ -10,6 +10,8 @@
 #include <thread>
 
 #include "evenflow/core/communicator.h"
+#include "evenflow/model/batch_normalization.h"
+#include "evenflow/ops/shape.h"
 #include "tests/pooled_net.h"
 
 namespace evenflow {
@@ -173,6 +175,43 @@ TEST(RankThreads, a_function_traced_alone_is_traced_again_in_a_group) {
   EXPECT_THAT(functions[0].function().log().back(), HasSubstr("group of ranks has changed"));
   functions[0](x, labels(6));
   EXPECT_EQ(functions[0].function().traces(), 2) << "the first trace holds again";
+}
+
+// Means of means where counts differ (flax#2417), a replica without samples (tensorflow#52986), and
+// statistics that drift apart (flax#877): the layer's are those of all samples, on every rank, to
+// the bit. A rank whose batch overflows is left out, and counts it.
+TEST(RankThreads, Thread11Flax877BatchNormLayersOfAllRanksHoldTheSame) {
+  for (const char* type : {"float32", "float64"}) {
+    SCOPED_TRACE(type);
+    const Tensor x = drawn({12, 3}, 5);
+    const Tensors parts = split(x, {7, 0, 5, 0}, 0);
+    std::vector<BatchNormalization> layers;
+    for (int r = 0; r < 4; ++r) {
+      layers.push_back(BatchNormalization({.statistics_dtype = type}));
+      layers.back()(x);
+    }
+    Ranks(4).run([&](int r) {
+      Step s;
+      layers[size_t(r)](r < 3 ? parts[size_t(r)] : x / 0., {.training = true});
+      s.commit();
+    });
+    const std::vector<double> v = x.to_vector<double>();
+    for (int r = 0; r < 4; ++r) {
+      const BatchNormalizationImpl& l = layers[size_t(r)].impl();
+      EXPECT_EQ(l.update_count.read().item(), 1);
+      EXPECT_EQ(l.rejected_count.read().item(), r == 3);
+      EXPECT_EQ(bits(std::vector<Variable>{l.moving_mean, l.moving_variance}),
+                bits(std::vector<Variable>{layers[0].impl().moving_mean,
+                                           layers[0].impl().moving_variance}));
+      for (size_t c = 0; c < 3; ++c) {
+        double mean = 0, variance = 0;
+        for (size_t i = c; i < v.size(); i += 3) mean += v[i] / 12;
+        for (size_t i = c; i < v.size(); i += 3) variance += (v[i] - mean) * (v[i] - mean) / 12;
+        EXPECT_NEAR(l.moving_mean.read().to_vector<double>()[c], mean, 1e-6);
+        EXPECT_NEAR(l.moving_variance.read().to_vector<double>()[c], variance, 1e-6);
+      }
+    }
+  }
 }
 
 }  // namespace

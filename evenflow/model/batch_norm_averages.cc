@@ -111,11 +111,8 @@ void BatchNormalizationImpl::update(Statistics s) {
   const Tensor good = sound(s);
   rejected_count.assign(rejected_count.read() + cast(logical_not(good), DType::i64));
   s = only_if(good, s);
-  if (s.mean.dtype() == DType::f32) {  // micro-batches and ranks merge here
-    const Tensors pooled = pool(Pooled::statistics, {s.n, s.mean, s.m2});
-    s = {pooled[0], pooled[1], pooled[2]};
-  }
-  s = in_type(s, state_dtype());
+  const Tensors pooled = pool(Pooled::statistics, {s.n, s.mean, s.m2});  // micro-batches and ranks
+  s = in_type({pooled[0], pooled[1], pooled[2]}, state_dtype());
   const std::shared_ptr<Update> step = open_update();
   if (step->statistics.n) s = merge_statistics(step->statistics, s);
   s = step->statistics = only_if(sound(s), s);

@@ -28,26 +28,42 @@ void check_parts(std::span<const Sig> parts, const PoolAttrs& a) {
   if (a.kind == "statistics" && parts[1] != parts[2])
     fail({"M2 is ", str(parts[2]), ", expected ", str(parts[1]), " (like mean)"});
 }
-// a <- a merged with b.
-void merge_into(const float* na, std::span<float* const> a, const float* nb,
-                std::span<const float* const> b, std::span<const int64_t> counts, bool statistics,
+template <class T>
+void merge_means(T* a, const T* b, int64_t count, double wa, double wb) {
+  for (int64_t j = 0; j < count; ++j) a[j] = T(a[j] + (double(b[j]) - a[j]) * wb / (wa + wb));
+}
+template <class T>
+void merge_m2(T* m2, const T* mean, const T* m2_b, const T* mean_b, int64_t count, double wa,
+              double wb) {
+  for (int64_t j = 0; j < count; ++j) {
+    const double d = double(mean_b[j]) - mean[j];
+    m2[j] = T(double(m2[j]) + m2_b[j] + d * d * wa * wb / (wa + wb));
+  }
+}
+// a <- a merged with b: the values behind n, of these signatures.
+void merge_into(const float* na, std::span<void* const> a, const float* nb,
+                std::span<const void* const> b, std::span<const Sig> sigs, bool statistics,
                 float* n_out) {
   const float n = *na + *nb;
   const double wa = *na, wb = *nb;
-  if (wb != 0) {
-    if (wa == 0)
-      for (size_t i = 0; i < a.size(); ++i) std::copy_n(b[i], counts[i], a[i]);
-    else if (statistics)
-      for (int64_t j = 0; j < counts[0]; ++j) {
-        const double d = double(b[0][j]) - a[0][j];
-        a[1][j] = float(double(a[1][j]) + b[1][j] + d * d * wa * wb / (wa + wb));
-        a[0][j] = float(a[0][j] + d * wb / (wa + wb));
-      }
+  auto merge = [&](auto zero, size_t i, bool m2) {
+    using T = decltype(zero);
+    auto mine = [&](size_t k) { return static_cast<T*>(a[k]); };
+    auto other = [&](size_t k) { return static_cast<const T*>(b[k]); };
+    if (m2)
+      merge_m2(mine(i), mine(0), other(i), other(0), sigs[i].shape.count(), wa, wb);
     else
-      for (size_t i = 0; i < a.size(); ++i)
-        for (int64_t j = 0; j < counts[i]; ++j)
-          a[i][j] = float(a[i][j] + (double(b[i][j]) - a[i][j]) * wb / (wa + wb));
-  }
+      merge_means(mine(i), other(i), sigs[i].shape.count(), wa, wb);
+  };
+  if (wb != 0)
+    for (size_t i = a.size(); i-- > 0;) {  // M2 before the mean that it is made with
+      if (wa == 0)
+        std::memcpy(a[i], b[i], size_t(sigs[i].bytes()));
+      else if (sigs[i].dtype == DType::f64)
+        merge(double(), i, statistics && i == 1);
+      else
+        merge(float(), i, statistics && i == 1);
+    }
   *n_out = n;
 }
 }  // namespace
@@ -58,7 +74,8 @@ OP(merge_pooled, PoolAttrs) {
       .doc =
           "mean: m = m_a + (m_b - m_a) n_b / n. statistics: also M2 = M2_a + M2_b + d^2 n_a n_b / "
           "n with d = mean_b - mean_a. In f64, rounded once.",
-      .inputs = {{"parts", f32_only, "n_a [], values of a..., n_b [], values of b..."}},
+      .inputs = {{"parts", only(DType::f32) | only(DType::f64),
+                  "n_a [], values of a..., n_b [], values of b..."}},
       .outputs = {{"merged", "n [], values..."}},
       .shape = [](std::span<const Sig> in, const PoolAttrs& a) -> Sigs {
         if (in.size() % 2) fail({in.size(), " inputs were given, expected an even number"});
@@ -72,38 +89,56 @@ OP(merge_pooled, PoolAttrs) {
       .loop =
           [](const Call& c, const PoolAttrs& a) {
             const size_t n = c.out.size();
-            std::vector<float*> mine;
-            std::vector<const float*> other;
-            std::vector<int64_t> counts;
+            std::vector<void*> mine;
+            std::vector<const void*> other;
+            Sigs sigs;
             for (size_t i = 1; i < n; ++i) {
               std::memcpy(c.out[i].data, c.in[i].data, size_t(c.out[i].sig->bytes()));
-              mine.push_back(c.out[i].as()), other.push_back(c.in[n + i].as()),
-                  counts.push_back(c.out[i].count());
+              mine.push_back(c.out[i].data), other.push_back(c.in[n + i].data),
+                  sigs.push_back(*c.out[i].sig);
             }
-            merge_into(c.in[0].as(), mine, c.in[n].as(), other, counts, a.kind == "statistics",
+            merge_into(c.in[0].as(), mine, c.in[n].as(), other, sigs, a.kind == "statistics",
                        c.out[0].as());
           },
       .no_gradient = "what is pooled is state, not a path of differentiation",
       .traits = {.variadic = true},
-      .cases =
-          {{"mean", {values({}, {3}), {4}, values({}, {5}), {4}}},
-           {"statistics",
-            {values({}, {3}), {4}, uniform({4}, 0, 9), values({}, {5}), {4}, uniform({4}, 0, 9)},
-            {"statistics"}},
-           {"none",
-            {values({}, {0}), {4}, uniform({4}, 0, 9), values({}, {5}), {4}, uniform({4}, 0, 9)},
-            {"statistics"}},
-           {"odd", {values({}, {3}), {4}, values({}, {5})}, {}, {.fails = "even number"}},
-           {"shape",
-            {values({}, {3}), {4}, values({}, {5}), {3}},
-            {},
-            {.fails = "expected f32[4]"}}}};
+      .cases = {{"mean",
+                 {values({}, {3}).of(DType::f32), {4}, values({}, {5}).of(DType::f32), {4}}},
+                {"statistics",
+                 {values({}, {3}).of(DType::f32),
+                  {4},
+                  uniform({4}, 0, 9),
+                  values({}, {5}).of(DType::f32),
+                  {4},
+                  uniform({4}, 0, 9)},
+                 {"statistics"}},
+                {"wide",
+                 {values({}, {3}).of(DType::f32), normal({4}).of(DType::f64),
+                  uniform({4}, 0, 9).of(DType::f64), values({}, {5}).of(DType::f32),
+                  normal({4}).of(DType::f64), uniform({4}, 0, 9).of(DType::f64)},
+                 {"statistics"}},
+                {"none",
+                 {values({}, {0}).of(DType::f32),
+                  {4},
+                  uniform({4}, 0, 9),
+                  values({}, {5}).of(DType::f32),
+                  {4},
+                  uniform({4}, 0, 9)},
+                 {"statistics"}},
+                {"odd",
+                 {values({}, {3}).of(DType::f32), {4}, values({}, {5}).of(DType::f32)},
+                 {},
+                 {.fails = "even number"}},
+                {"shape",
+                 {values({}, {3}).of(DType::f32), {4}, values({}, {5}).of(DType::f32), {3}},
+                 {},
+                 {.fails = "expected f32[4]"}}}};
 }
 OP(all_merge, PoolAttrs) {
   return {
       .summary =
           "Merges over the ranks of this thread's communicator, in rank order; alone: the parts",
-      .inputs = {{"parts", f32_only, "n [], values..."}},
+      .inputs = {{"parts", only(DType::f32) | only(DType::f64), "n [], values..."}},
       .outputs = {{"merged", "n [], values..."}},
       .shape = [](std::span<const Sig> in, const PoolAttrs& a) -> Sigs {
         check_parts(in, a);
@@ -113,32 +148,38 @@ OP(all_merge, PoolAttrs) {
           [](const Call& c, const PoolAttrs& a) {
             Communicator* group = Communicator::current();
             const int ranks = group ? group->size() : 1;
-            std::vector<std::vector<float>> all;  // of each part: its values on every rank
+            std::vector<std::vector<char>> all;  // of each part: its bytes on every rank
             for (auto& v : c.in) {
-              all.emplace_back(size_t(v.count() * ranks));
+              const size_t bytes = size_t(v.sig->bytes());
+              all.emplace_back(bytes * size_t(ranks));
               if (group)
                 group->all_gather(v.data, all.back().data(), v.sig->bytes());
-              else
-                std::copy_n(v.as(), v.count(), all.back().data());
+              else if (bytes)
+                std::memcpy(all.back().data(), v.data, bytes);
             }
-            std::vector<float*> mine;
-            std::vector<int64_t> counts;
+            auto of_rank = [&](size_t i, int r) -> const void* {
+              return all[i].data() + r * c.out[i].sig->bytes();
+            };
+            std::vector<void*> mine;
+            Sigs sigs;
             for (size_t i = 0; i < c.out.size(); ++i) {
-              std::copy_n(all[i].data(), c.out[i].count(), c.out[i].as());
-              if (i) mine.push_back(c.out[i].as()), counts.push_back(c.out[i].count());
+              if (c.out[i].count())
+                std::memcpy(c.out[i].data, of_rank(i, 0), size_t(c.out[i].sig->bytes()));
+              if (i) mine.push_back(c.out[i].data), sigs.push_back(*c.out[i].sig);
             }
             for (int r = 1; r < ranks; ++r) {
-              std::vector<const float*> other;
-              for (size_t i = 1; i < c.out.size(); ++i)
-                other.push_back(all[i].data() + r * counts[i - 1]);
-              merge_into(c.out[0].as(), mine, &all[0][size_t(r)], other, counts,
+              std::vector<const void*> other;
+              for (size_t i = 1; i < c.out.size(); ++i) other.push_back(of_rank(i, r));
+              merge_into(c.out[0].as(), mine, static_cast<const float*>(of_rank(0, r)), other, sigs,
                          a.kind == "statistics", c.out[0].as());
             }
           },
       .no_gradient = "what is pooled is state, not a path of differentiation",
       .traits = {.variadic = true, .random = true},
-      .cases = {{"alone", {values({}, {3}), {4}}},
-                {"statistics", {values({}, {3}), {4}, uniform({4}, 0, 9)}, {"statistics"}}}};
+      .cases = {{"alone", {values({}, {3}).of(DType::f32), {4}}},
+                {"statistics",
+                 {values({}, {3}).of(DType::f32), {4}, uniform({4}, 0, 9)},
+                 {"statistics"}}}};
 }
 
 Tensors pool(Pooled kind, const Tensors& given) {
@@ -147,7 +188,8 @@ Tensors pool(Pooled kind, const Tensors& given) {
   for (auto& p : given) {
     if (!p) fail({"pool: a part is an empty tensor"});
     sigs.push_back(p.sig());
-    if (p.dtype() != DType::f32) fail({"pool: a part is ", str(p.sig()), ", expected f32"});
+    if (p.dtype() != DType::f32 && p.dtype() != DType::f64)
+      fail({"pool: a part is ", str(p.sig()), ", expected f32 or f64"});
   }
   check_parts(sigs, attrs);
   Tensors parts = given;
@@ -167,7 +209,7 @@ Tensors pool(Pooled kind, const Tensors& given) {
         vars.push_back(t->earlier[at]);
       else
         vars.push_back(
-            make_state(s, zeros(s.shape).buffer(),
+            make_state(s, zeros(s.shape, s.dtype).buffer(),
                        {.name = vars.empty() ? "pooled/n" : "pooled", .commit = Commit::Run}));
       acc.push_back(placeholder(s, -1, vars.back()));
       acc.back().edge().node->scope = t->scope;

@@ -13,7 +13,7 @@ enum class Pooled {
 /// The merged parts: of the ranks of this thread's Communicator, and, in a function compiled with
 /// micro_batches > 1, of the micro-batches of a step. n = 0 is the identity. Gradients do not pass.
 /// Throws InvalidArgument for a wrong number of parts, an n that is no f32 scalar, or parts that
-/// are not f32.
+/// are neither f32 nor f64.
 Tensors pool(Pooled kind, const Tensors& parts);
 
 }  // namespace evenflow
