@@ -19,6 +19,7 @@
 #include "evenflow/format/json.h"
 #include "evenflow/format/npy.h"
 #include "evenflow/format/npz.h"
+#include "evenflow/train/memory.h"
 
 namespace evenflow::cli {
 namespace {
@@ -107,6 +108,7 @@ struct Options {
   std::vector<int64_t> shape = {32, 56, 56, 64};
   std::string dtype = "f32", pass = "both", layout = "nhwc", model = "resnet20", weights,
               save_weights;
+  std::string activations = "automatic";
   bool relu = false, add = false, json = false;
   int64_t batch = 0;
   double seconds = 3;
@@ -223,7 +225,8 @@ void bench_train(const Options& o) {
   if (!o.weights.empty()) load_weights(m, o.weights);
   if (!o.save_weights.empty()) save_weights(m, o.save_weights);
   m.compile({.optimizer = SGD({.learning_rate = 0.1, .momentum = is_mlp ? 0.0 : 0.9}),
-             .loss = "sparse_categorical_crossentropy"});
+             .loss = "sparse_categorical_crossentropy",
+             .activations = parse_activations(o.activations)});
   Tensor x = normal_data(is_mlp ? Shape{batch, 784} : Shape{batch, 32, 32, 3}, 7);
   std::vector<int64_t> labels;
   for (int64_t i = 0; i < batch; ++i) labels.push_back(i % 10);
@@ -357,6 +360,9 @@ void add_bench(CLI::App& app) {
     s->add_option("--dtype", o->dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
     s->add_option("--weights", o->weights,
                   "weights to start from, .npz with arrays 0, 1, ... layer by layer");
+    if (s->get_name() == "train")
+      s->add_option("--activations", o->activations, "what the backward pass keeps")
+          ->check(CLI::IsMember({"automatic", "keep", "recompute", "bitmask", "in_place"}));
     s->add_option("--save-weights", o->save_weights, "writes the first weights there");
   }
   add("startup", "from the start of a process to a prediction", bench_startup);

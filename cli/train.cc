@@ -3,6 +3,7 @@
 #include "cli/interrupt.h"
 #include "evenflow/format/file.h"
 #include "evenflow/format/json.h"
+#include "evenflow/train/memory.h"
 
 namespace evenflow::cli {
 namespace {
@@ -12,7 +13,9 @@ struct Options {
   double validation_split = 0;
   std::optional<double> learning_rate;
   int64_t batch_size = 32, epochs = 1;
-  bool no_shuffle = false;
+  bool no_shuffle = false, exact = false;
+  int64_t micro_batch_size = 0;
+  std::string activations = "automatic";
   std::optional<uint64_t> seed;
 };
 
@@ -23,7 +26,12 @@ void run(const Options& o) {
   Model model = load_model(o.model);
   Optimizer optimizer(o.optimizer);
   if (o.learning_rate) optimizer.set_learning_rate(*o.learning_rate);
-  model.compile({.optimizer = optimizer, .loss = o.loss, .metrics = metrics_for(o.loss)});
+  model.compile({.optimizer = optimizer,
+                 .loss = o.loss,
+                 .metrics = metrics_for(o.loss),
+                 .activations = parse_activations(o.activations),
+                 .micro_batch_size = o.micro_batch_size,
+                 .exact_micro_batches = o.exact});
   FitOptions fit{.batch_size = o.batch_size,
                  .epochs = o.epochs,
                  .callbacks = {interrupt_between_batches()},
@@ -86,6 +94,16 @@ void add_train(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("N");
+  auto* micro = c->add_option("--micro-batch-size", o->micro_batch_size,
+                              "samples that go through the net at a time")
+                    ->check(CLI::PositiveNumber)
+                    ->type_name("N");
+  c->add_flag("--exact-micro-batches", o->exact,
+              "normalise by the statistics of the whole batch all the same")
+      ->needs(micro);
+  c->add_option("--activations", o->activations, "what the backward pass keeps")
+      ->check(CLI::IsMember({"automatic", "keep", "recompute", "bitmask", "in_place"}))
+      ->capture_default_str();
   c->add_option("--epochs", o->epochs, "times over the data")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()

@@ -140,7 +140,7 @@ struct Function::Impl {
 };
 
 void Function::Impl::plan(Program& p, Passes passes, const std::string& title) const {
-  const Graph optimised = optimise(p.graph, passes);
+  const Graph optimised = optimise(p.graph, passes, {}, {options.activations, options.tile});
   p.before = nullptr;
   if (p.targets.empty() && !options.use_reference) {
     std::vector<char> steady;

@@ -19,6 +19,16 @@ enum class Passes : uint8_t { none, exact, all };
 Passes default_passes();
 void set_default_passes(Passes which);
 
+/// What the backward pass finds in memory of the forward pass's batch norms and activations. A
+/// choice of the plan: weights are the same with each, and so are results but for rounding.
+enum class Activations : uint8_t {
+  automatic,  ///< what regions of the batch that fit the caches can make again is made again
+  keep,       ///< inputs and outputs stay as they were computed
+  recompute,  ///< inputs stay; outputs are normalised again where the backward pass reads them
+  bitmask,    ///< of an output that only its ReLU's gradient reads, a bit an element stays
+  in_place,   ///< outputs stay; inputs are made from them, where the activation can be inverted
+};
+
 struct CompileOptions {
   int micro_batches = 1;  ///< runs whose pooled values are merged before the step is applied
   bool use_reference =
@@ -26,6 +36,11 @@ struct CompileOptions {
   std::optional<Passes> passes =
       {};                 ///< which rewrites the graph goes through; absent: default_passes()
   size_t max_plans = 16;  ///< kept, least recently used first out
+  Activations activations = Activations::automatic;
+  /// Samples that go through a region along the batch at a time; 0: as many as fit the caches. All
+  /// of them go through one batch norm before the next: the batch's own statistics, in the memory
+  /// of a part of it.
+  int64_t tile = 0;
 };
 
 /// The kept traces and plans of one function. Safe for concurrent callers.

@@ -19,6 +19,7 @@ struct Graph {
     std::vector<int> in, out;
     Where where;
     std::shared_ptr<const std::string> name;
+    bool again = false;  ///< made a second time on purpose: no twin of the first
   };
   Sigs values;  ///< signature of each value
   std::vector<Call> calls;

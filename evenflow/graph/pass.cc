@@ -45,13 +45,14 @@ std::vector<NamedPass> all_passes() {
 }
 
 Graph optimise(Graph g, Passes which,
-               const std::function<void(std::string_view, const Graph&)>& after) {
+               const std::function<void(std::string_view, const Graph&)>& after,
+               const PassOptions& options) {
   if (which == Passes::none) return g;
   for (const NamedPass& p : all_passes()) {
     if (which == Passes::exact && !p.def.keeps_bits) continue;
     const bool watched = after || logs(Topic::pass);
     const std::string before = watched ? str(g) : std::string();
-    p.def.run(g);
+    p.def.run(g, options);
     if (!watched) continue;
     if (const std::string now = str(g); now != before) {
       if (logs(Topic::pass)) log(Topic::pass, concat({p.name, ": ", p.def.summary, "\n", now}));
@@ -97,6 +98,12 @@ std::vector<int> Rewriter::emit(const OpDef& op, AttrPtr attrs, std::vector<int>
   alive_.push_back(1), place_.push_back(place_[size_t(like)]);
   attach(calls() - 1);
   return out;
+}
+void Rewriter::reroute(int i, int value, int by) {
+  detach(i);
+  auto& in = g_.calls[size_t(i)].in;
+  std::replace(in.begin(), in.end(), value, by);
+  for (int v : in) readers_[size_t(v)].push_back(i);
 }
 void Rewriter::expand(int i) {
   const Graph ref = reference_of(g_, call(i));

@@ -4,7 +4,7 @@
 // extents: for others it runs again.
 //
 //   PASS(drop_aliases) {
-//     return {.summary = "x for identity(x)", .order = 10, .run = [](Graph& g) { ... }};
+//     return {.summary = "x for identity(x)", .order = 10, .run = [](Graph& g, auto&) { ... }};
 //   }
 #pragma once
 #include <functional>
@@ -16,11 +16,16 @@
 
 namespace evenflow {
 
+/// What passes are asked for, besides which of them run.
+struct PassOptions {
+  Activations activations = Activations::automatic;
+  int64_t tile = 0;
+};
 struct PassDef {
   std::string_view summary;
   int order = 0;           ///< low ones run first
   bool keeps_bits = true;  ///< false: results may differ in rounding
-  void (*run)(Graph& graph) = nullptr;
+  void (*run)(Graph& graph, const PassOptions& options) = nullptr;
 };
 struct PassEntry {
   const char* name;
@@ -43,7 +48,8 @@ struct NamedPass {
 std::vector<NamedPass> all_passes();
 /// The graph after them; `after` sees the graph after each pass that changed it.
 Graph optimise(Graph graph, Passes which,
-               const std::function<void(std::string_view pass, const Graph&)>& after = {});
+               const std::function<void(std::string_view pass, const Graph&)>& after = {},
+               const PassOptions& options = {});
 
 /// Edits a graph while it is walked: who makes and who reads a value is kept up to date. Calls may
 /// be emitted in any order; finish() sorts them, and drops what nobody needs.
@@ -65,6 +71,8 @@ class Rewriter {
   /// Adds a call with the line and name of call `like`, to run about where that runs; gives its
   /// outputs.
   std::vector<int> emit(const OpDef& op, AttrPtr attrs, std::vector<int> in, int like);
+  /// This call takes `by` from now on where it took `value`.
+  void reroute(int call, int value, int by);
   /// Puts the reference of a call in its place, one level deep.
   void expand(int call);
   /// Readers and results take `by` from now on.

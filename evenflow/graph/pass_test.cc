@@ -21,7 +21,7 @@ Graph graph_of(const Sigs& in, const Function::Body& f) { return trace(in, f).gr
 std::string after(Graph g, std::string_view pass) {
   for (const NamedPass& p : all_passes())
     if (p.name == pass) {
-      p.def.run(g);
+      p.def.run(g, {});
       return str(g);
     }
   return "no such pass";
@@ -64,6 +64,17 @@ TEST(Pass, AResidualMadeOfTheStatisticsIsNotFused) {
   const auto want = compile(f, {.passes = Passes::none})(x).to_vector();
   EXPECT_EQ(compile(f, {.passes = Passes::all})(x).to_vector(), want);
   EXPECT_EQ(engine::differences(3949), "") << "the random graph that met it";
+}
+// The last reader of a large value does not wait for the end.
+TEST(Pass, FreeEarly) {
+  const Graph g = graph_of({{DType::f32, {64, 64}}}, [](const Tensors& in) -> Tensors {
+    const Tensor a = exp(in[0]), b = sin(a), c = cos(b);
+    return {reduce_sum(c), reduce_sum(b), reduce_sum(a)};
+  });
+  const std::string s = after(g, "free_early");
+  // b's sum stands before c is made away, a's as soon as b is there.
+  EXPECT_LT(s.find("reduce_sum(%1)"), s.find("cos")) << s;
+  EXPECT_LT(s.find("reduce_sum(%2)"), s.find("reduce_sum(%3)")) << s;
 }
 TEST(Pass, NamesAreDifferentAndOrdersKept) {
   const std::vector<NamedPass> all = all_passes();

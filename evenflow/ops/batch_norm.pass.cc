@@ -125,7 +125,7 @@ PASS(fuse_batch_norm) {
           .order = 30,
           // In 16 bits what lies between them is no longer rounded.
           .keeps_bits = false,
-          .run = [](Graph& g) {
+          .run = [](Graph& g, const PassOptions&) {
             Rewriter r(g);
             const int n = r.calls();
             for (int i = 0; i < n; ++i)

@@ -31,7 +31,7 @@ struct Cut {
 
 class Tiler {
  public:
-  explicit Tiler(Graph& g) : g_(g), cuts_(g.calls.size()), producer_(g.values.size(), -1) {
+  Tiler(Graph& g, const PassOptions& options) : g_(g), options_(options), cuts_(g.calls.size()), producer_(g.values.size(), -1) {
     for (size_t i = 0; i < g.calls.size(); ++i)
       for (int v : g.calls[i].out) producer_[size_t(v)] = int(i);
   }
@@ -40,7 +40,7 @@ class Tiler {
     order_phases();
     group();
     if (groups_.empty()) return;
-    recompute();
+    if (options_.activations == Activations::automatic) recompute();
     build();
   }
 
@@ -79,7 +79,7 @@ class Tiler {
         if (!cuts_[i].whole(k) && sig(c.in[k]).bytes() > most)
           most = sig(c.in[k]).bytes(), n = rows(c.in[k]);
     }
-    if (n < kTilesAtLeast) return false;
+    if (n < (options_.tile ? options_.tile + 1 : kTilesAtLeast)) return false;
     for (size_t i = 0; i < cuts_.size(); ++i) cuts_[i].on = cuts_[i].on && has_rows(int(i), n);
     batch_ = n;
     return true;
@@ -116,7 +116,7 @@ class Tiler {
             !g_.calls[size_t(i)].op->traits.pointwise && !g_.calls[size_t(i)].op->traits.reshape;
         for (int v : g_.calls[size_t(i)].out) bytes += sig(v).bytes();
       }
-      if (calls.size() < 2 || !heavy || bytes < kLeastBytes) continue;
+      if (calls.size() < 2 || !heavy || (!options_.tile && bytes < kLeastBytes)) continue;
       for (int i : calls) group_[size_t(i)] = int(groups_.size());
       groups_.push_back(calls);
     }
@@ -248,8 +248,8 @@ class Tiler {
     }
     Rewriter(body->graph).finish();
     const int64_t row = std::max<int64_t>(1, most_alive(body->graph) / batch_);
-    a.tile = 1;
-    while (a.tile * 2 * row <= kTileBytes && a.tile * 2 * kTilesAtLeast <= batch_) a.tile *= 2;
+    a.tile = std::max<int64_t>(1, options_.tile);
+    while (!options_.tile && a.tile * 2 * row <= kTileBytes && a.tile * 2 * kTilesAtLeast <= batch_) a.tile *= 2;
     a.body = std::move(body);
     const Graph::Call& like = g_.calls[size_t(members.back())];
     return {&find_op("batch_tiles"),
@@ -287,6 +287,7 @@ class Tiler {
   }
 
   Graph& g_;
+  const PassOptions& options_;
   std::vector<Cut> cuts_;
   std::vector<int> producer_, group_;
   std::vector<std::vector<int>> groups_;
@@ -301,7 +302,7 @@ PASS(split_batch_norm) {
               "batch norm as statistics and normalise, so that they can join the calls around them",
           .order = 50,
           .keeps_bits = false,
-          .run = [](Graph& g) {
+          .run = [](Graph& g, const PassOptions& options) {
             Rewriter r(g);
             const int n = r.calls();
             for (int i = 0; i < n; ++i) {
@@ -309,7 +310,7 @@ PASS(split_batch_norm) {
               if (name != "batch_norm" && name != "batch_norm_grad") continue;
               const int x = r.call(i).in[0], p = r.producer(x);
               if (p < 0 || !r.call(p).op->batch || r.call(p).op->traits.pointwise ||
-                  r.sig(x).bytes() < kLeastBytes / 2)
+                  (!options.tile && r.sig(x).bytes() < kLeastBytes / 2))
                 continue;
               r.expand(i);
             }
@@ -321,7 +322,7 @@ PASS(tile_batches) {
   return {.summary = "calls along the batch run together, tile by tile",
           .order = 60,
           .keeps_bits = false,
-          .run = [](Graph& g) { Tiler(g).run(); }};
+          .run = [](Graph& g, const PassOptions& o) { Tiler(g, o).run(); }};
 }
 
 }  // namespace evenflow

@@ -86,7 +86,7 @@ PASS(winograd) {
   return {.summary = "3x3 convolutions of stride 1 in Winograd's tiles",
           .order = 40,
           .keeps_bits = false,
-          .run = [](Graph& g) { Winograd(g).run(); }};
+          .run = [](Graph& g, const PassOptions&) { Winograd(g).run(); }};
 }
 
 }  // namespace evenflow

@@ -22,7 +22,7 @@ std::string after_winograd(Graph g) {
   for (const NamedPass& p : all_passes())
     if (p.name == "winograd") {
       EXPECT_FALSE(p.def.keeps_bits);
-      p.def.run(g);
+      p.def.run(g, {});
     }
   return str(g);
 }

@@ -2,6 +2,7 @@
 // The training loop: Model's compile, fit, evaluate, predict. A step is one compiled function:
 // forward, loss, gradient, update, statistics.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -10,16 +11,29 @@
 #include "evenflow/graph/compile.h"
 #include "evenflow/graph/gradient.h"
 #include "evenflow/ops/elementwise.h"
+#include "evenflow/ops/pool.h"
 #include "evenflow/ops/reduce.h"
+#include "evenflow/ops/shape.h"
 #include "evenflow/train/train.h"
 
 namespace evenflow {
 
 struct Training {
   CompileModelOptions options;
-  std::unique_ptr<Function> train_step =
-      std::make_unique<Function>(CompileOptions(), Where::current());
+  std::unique_ptr<Function> train_step;
+  int micro_batches = 1;  // of a full batch
   Function test_step;
+
+  /// For so many micro-batches a step; a new one when that changes, or `anew`.
+  Function& step_of(int parts, bool anew = false) {
+    if (!train_step || anew || parts > micro_batches) {
+      micro_batches = parts;
+      CompileOptions o{.micro_batches = parts, .activations = options.activations};
+      if (options.exact_micro_batches) o.tile = options.micro_batch_size;
+      train_step = std::make_unique<Function>(o, Where::current());
+    }
+    return *train_step;
+  }
 };
 
 namespace {
@@ -84,8 +98,7 @@ void build_optimizer(const Model& model, Training& t) {
   for (auto& w : trainable) now.push_back(w.variable);
   if (now == optimizer.variables && optimizer.iterations) return;
   optimizer.build(trainable);
-  t.train_step = std::make_unique<Function>(
-      CompileOptions(), Where::current());  // the traces hold the slots of before
+  t.train_step = nullptr, t.micro_batches = 1;  // the traces hold the slots of before
   model.impl().optimizer_variables = optimizer.state();
 }
 void check_batch(const Dataset& data, std::string_view op) {
@@ -94,21 +107,51 @@ void check_batch(const Dataset& data, std::string_view op) {
   if (!data.size()) fail({op, ": the dataset is empty, expected at least one element"});
 }
 
+// Pooled over micro-batches, each with the weight of its samples.
+void pool_gradients(const Tensor& x, Tensors& gradients) {
+  std::vector<int64_t> from(size_t(x.rank()), 0), extent(size_t(x.rank()), -1);
+  extent[0] = 1;
+  Tensors parts{count_like(x, slice(x, from, extent))};
+  for (auto& g : gradients) parts.push_back(cast(g, DType::f32));
+  const Tensors pooled = pool(Pooled::mean, parts);
+  for (size_t i = 0; i < gradients.size(); ++i)
+    gradients[i] = cast(pooled[i + 1], gradients[i].dtype());
+}
 std::vector<double> train_batch(const Model& model, Training& t, const Tensors& batch) {
-  Tensors r = (*t.train_step)(batch, [&](const Tensors& b) {
+  const int64_t n = batch[0].sig().shape[0], size = t.options.micro_batch_size;
+  const bool is_cut = size > 0 && size < n && !t.options.exact_micro_batches;
+  const int64_t parts = is_cut ? (n - 1) / size + 1 : 1;
+  Function& step = t.step_of(int(parts));
+  auto body = [&](const Tensors& b) {
     Tensor predicted = model(b[0], {.training = true});
     Tensors results = measured(model, t, b, predicted);
     const auto& weights = t.options.optimizer.impl()->variables;
     std::vector<Wrt> wrt(weights.begin(), weights.end());
     if (wrt.empty()) return results;
     Tensors gradients = gradient(results[0], wrt);
+    if (t.micro_batches > 1) pool_gradients(b[0], gradients);
     require(
         all_finite(gradients));  // a bad batch leaves weights, slots and statistics as they were
     t.options.optimizer.impl()->apply(gradients);
     return results;
-  });
+  };
+  Means means;
+  for (int64_t begin = 0; begin < n; begin += is_cut ? size : n) {
+    const int64_t rows = is_cut ? std::min(size, n - begin) : n;
+    Tensors part = batch;
+    if (is_cut)
+      for (auto& c : part) {
+        std::vector<int64_t> from(size_t(c.rank()), 0), extent(size_t(c.rank()), -1);
+        from[0] = begin, extent[0] = rows;
+        c = slice(c, from, extent);
+      }
+    std::vector<double> v;
+    for (auto& r : step(part, body)) v.push_back(r.item());
+    means.add(v, double(rows));
+  }
+  if (parts < t.micro_batches) step.apply();
   std::vector<double> v;
-  for (auto& x : r) v.push_back(x.item());
+  for (size_t i = 0; i <= t.options.metrics.size(); ++i) v.push_back(means[i]);
   return v;
 }
 using AfterBatch = std::function<void(int64_t, const Means&)>;
@@ -139,6 +182,10 @@ void Model::compile(CompileModelOptions options) const {
   for (auto& m : options.metrics)
     if (!seen.insert(m.name()).second)
       fail({"compile: two metrics have the name \"", m.name(), "\""});
+  if (options.micro_batch_size < 0)
+    fail({"compile: micro_batch_size is ", options.micro_batch_size, ", expected at least 0"});
+  if (options.exact_micro_batches && !options.micro_batch_size)
+    fail({"compile: exact_micro_batches was given without micro_batch_size"});
   impl().training = std::make_shared<Training>();
   impl().training->options = std::move(options);
 }
@@ -193,6 +240,8 @@ History Model::fit(const Dataset& given, FitOptions o) const {
   std::vector<CallbackPtr> callbacks = o.callbacks;
   if (o.verbose) callbacks.push_back(ProgbarLogger());  // last, as in Keras
   History history;
+  double seconds = 0;  // of the steps
+  int64_t steps = 0;
   const auto train_names = names(t), val_names = names(t, "val_");
   auto all = [&](auto f) {
     for (auto& c : callbacks) f(*c);
@@ -206,7 +255,10 @@ History Model::fit(const Dataset& given, FitOptions o) const {
     int64_t skipped = 0;
     for (int64_t i = 0; i < state.steps && !state.stop_training; ++i) {
       Tensors batch = data.batch_at(i, epoch);
+      const auto start = std::chrono::steady_clock::now();
       std::vector<double> v = train_batch(*this, t, batch);
+      seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      ++steps;
       if (Function::committed())
         means.add(v, double(batch[0].sig().shape[0]));
       else
@@ -223,6 +275,10 @@ History Model::fit(const Dataset& given, FitOptions o) const {
     all([&](Callback& c) { c.on_epoch_end(state, epoch, logs); });
   }
   all([&](Callback& c) { c.on_train_end(state); });
+  if (o.verbose && t.options.exact_micro_batches && steps)
+    std::fprintf(o.out, "exact micro-batches of %lld: %.1f MB in the arena, %.3g ms a step\n",
+                 static_cast<long long>(t.options.micro_batch_size),
+                 double(t.train_step->stats().arena_bytes) / 1e6, seconds * 1e3 / double(steps));
   return history;
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "evenflow/data/dataset.h"
+#include "evenflow/graph/compile.h"
 #include "evenflow/model/model.h"
 #include "evenflow/train/callbacks.h"
 #include "evenflow/train/losses.h"
@@ -15,6 +16,14 @@ struct CompileModelOptions {
   Optimizer optimizer = "rmsprop";  ///< Keras's default
   Loss loss = {};
   std::vector<Metric> metrics = {};
+  Activations activations = Activations::automatic;  ///< what the backward pass keeps
+  /// Samples that go through the net at a time; 0: the whole batch. There is one update a batch,
+  /// by the mean of the gradients and the pooled statistics (n, mean, M2) of the parts; each part
+  /// is normalised by its own.
+  int64_t micro_batch_size = 0;
+  /// All parts go through each batch norm before any goes on, so that the normalisation is the big
+  /// batch's too.
+  bool exact_micro_batches = false;
 };
 
 /// Keras's fit(); a Dataset brings its own order and batches, and sample weights as its third

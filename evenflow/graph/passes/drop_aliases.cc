@@ -7,7 +7,7 @@ namespace evenflow {
 PASS(drop_aliases) {
   return {.summary = "calls that would give their input are taken out",
           .order = 10,
-          .run = [](Graph& g) {
+          .run = [](Graph& g, const PassOptions&) {
             Rewriter r(g);
             for (int i = 0; i < r.calls(); ++i) {
               const Graph::Call& c = r.call(i);
