@@ -125,6 +125,29 @@ TEST(RankThreads, steps_equal_compiled_functions) {
   for (auto& net : b) EXPECT_EQ(net.bits(), a[0].bits());
 }
 
+// Replicas that see different data: one mean, that of all rows, whatever each has of them.
+TEST(RankThreads, Thread11Flax877StatisticsDoNotDriftApart) {
+  PooledNet nets[2];
+  const Tensor x[2] = {drawn({6, 4}, 1), drawn({2, 4}, 2) + 3};
+  std::vector<double> want(3);
+  for (const Tensor& part : x) {
+    const auto rows = matmul(part, nets[0].w).to_vector<double>();
+    for (size_t i = 0; i < rows.size(); ++i) want[i % 3] += rows[i] / 8;
+  }
+  Ranks group(2);
+  auto step = [&](int steps) {
+    group.run([&](int r) {
+      auto f = nets[r].compiled();
+      for (int i = 0; i < steps; ++i) f(x[r], labels(r ? 2 : 6));
+    });
+  };
+  step(1);
+  const auto mean = nets[0].mean.read().to_vector<double>();
+  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(mean[i], want[i], 1e-6);
+  step(5);
+  EXPECT_EQ(nets[0].bits(), nets[1].bits());
+}
+
 TEST(RankThreads, an_inf_on_one_rank_skips_the_step_on_all) {
   PooledNet nets[2];
   const auto before = nets[0].bits();
