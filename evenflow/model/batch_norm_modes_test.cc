@@ -418,6 +418,20 @@ TEST(BatchNormalizationMasks, ABatchOfWhichNothingCountsChangesNothing) {
   }
 }
 
+TEST(BatchNormalizationMasks, AModelHandsThemToItsLayers) {
+  BatchNormalization alone, inside, nested;
+  const Sequential inner({nested}, "inner_mask");
+  const Sequential m({to_layer(Input({3, 2})), inside, to_layer(inner), Flatten()});
+  const Tensor t = reshape(cast(arange(24), DType::f32), {4, 3, 2}),
+               keep = tensor(std::vector<float>{1, 1, 0, 1, 0, 0, 1, 1, 1, 1, 0, 0}, {4, 3});
+  train(alone, t, {.training = true, .mask = keep});
+  Step s;
+  m(t, {.training = true, .mask = keep});
+  s.commit();
+  EXPECT_TRUE(same(alone.impl().moving_mean, inside.impl().moving_mean));
+  for (float v : nested.impl().moving_mean.read().to_vector()) EXPECT_NEAR(v, 0, 1e-5);
+}
+
 TEST(BatchNormalizationMasks, OfTheWrongShapeAreRefused) {
   BatchNormalization layer({.name = "bn"});
   auto refused = [&](const Tensor& mask, const Tensor& weight = {}) {

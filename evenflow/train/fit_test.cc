@@ -162,6 +162,34 @@ TEST(Fit, ALabelOutOfRangeIsAnErrorAndChangesNothing) {
   EXPECT_EQ(values(m), before);
 }
 
+// The scaler skips the weights, and the running mean is NaN for ever: seen in validation only.
+TEST(Fit, Thread5PyTorch88474AnOverflowInFitLeavesStatisticsAndIsCounted) {
+  const BatchNormalization bn;
+  const Sequential m({to_layer(Input({3})), bn, Dense({.units = 1})});
+  m.compile({.optimizer = Adam(), .loss = "mse"});
+  const auto [x, y] = data(12);
+  std::vector<float> v = x.to_vector();
+  v[3 * 5] = INFINITY;  // in the second batch of three
+  const History h = m.fit(floats(v, {12, 3}), cast(y, DType::f32), quiet(2, 4));
+  EXPECT_EQ(h.skipped_steps, (std::vector<int64_t>{1, 1}));
+  EXPECT_EQ(bn.impl().rejected_count.read().item(), 2);
+  EXPECT_EQ(bn.impl().update_count.read().item(), 4);
+  for (auto& w : values(m))
+    for (float f : w) EXPECT_TRUE(std::isfinite(f));
+  // The averages are those of the good batches: the same as without the bad one.
+  const BatchNormalization other;
+  for (int epoch = 0; epoch < 2; ++epoch)
+    for (size_t at : {size_t(0), size_t(8)}) {
+      Step s;
+      other(floats({v.begin() + long(3 * at), v.begin() + long(3 * at + 12)}, {4, 3}),
+            {.training = true});
+      s.commit();
+    }
+  EXPECT_EQ(bn.impl().moving_mean.read().to_vector(), other.impl().moving_mean.read().to_vector());
+  EXPECT_EQ(bn.impl().moving_variance.read().to_vector(),
+            other.impl().moving_variance.read().to_vector());
+}
+
 TEST(Fit, AStepWithNaNIsSkippedAndSaid) {
   const Sequential m({to_layer(Input({3})), BatchNormalization(), Dense({.units = 1})});
   m.compile({.optimizer = Adam(), .loss = "mse"});
