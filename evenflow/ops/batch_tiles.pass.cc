@@ -31,7 +31,8 @@ struct Cut {
 
 class Tiler {
  public:
-  Tiler(Graph& g, const PassOptions& options) : g_(g), options_(options), cuts_(g.calls.size()), producer_(g.values.size(), -1) {
+  Tiler(Graph& g, const PassOptions& options)
+      : g_(g), options_(options), cuts_(g.calls.size()), producer_(g.values.size(), -1) {
     for (size_t i = 0; i < g.calls.size(); ++i)
       for (int v : g.calls[i].out) producer_[size_t(v)] = int(i);
   }
@@ -249,7 +250,8 @@ class Tiler {
     Rewriter(body->graph).finish();
     const int64_t row = std::max<int64_t>(1, most_alive(body->graph) / batch_);
     a.tile = std::max<int64_t>(1, options_.tile);
-    while (!options_.tile && a.tile * 2 * row <= kTileBytes && a.tile * 2 * kTilesAtLeast <= batch_) a.tile *= 2;
+    while (!options_.tile && a.tile * 2 * row <= kTileBytes && a.tile * 2 * kTilesAtLeast <= batch_)
+      a.tile *= 2;
     a.body = std::move(body);
     const Graph::Call& like = g_.calls[size_t(members.back())];
     return {&find_op("batch_tiles"),

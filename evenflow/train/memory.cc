@@ -40,7 +40,8 @@ std::vector<MemoryUse> training_memory(const Model& model, int64_t batch) {
   dims[0] = batch;
   for (int64_t d : dims)
     if (d < 0)
-      fail({"training_memory: model \"", model.name(), "\" has an open extent,"
+      fail({"training_memory: model \"", model.name(),
+            "\" has an open extent,"
             " expected known ones besides the batch"});
   const Shape shape(std::vector<int64_t>(dims.begin(), dims.end()));
   const Tensor x = tensor(Initializer("RandomNormal", 0, 1)(shape, 1), shape);
