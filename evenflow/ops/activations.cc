@@ -187,12 +187,13 @@ ACTIVATION(celu, AlphaAttrs, "x for x > 0, else alpha (e^(x / alpha) - 1)", {0.7
            select(greater(x, 0), x, a.alpha* expm1(minimum(x, 0) / a.alpha)))
 Tensor celu(In x, double alpha) { return call(celu_op(), {std::move(x)}, AlphaAttrs{alpha})[0]; }
 
-ACTIVATION(selu, NoAttrs, "1.0507 x for x > 0, else 1.0507 * 1.6733 (e^x - 1)", {}, ,
-           scalar::selu(x), scalar::kSeluScale* elu(x, scalar::kSeluAlpha))
+ACTIVATION(selu, NoAttrs, "1.0507 x for x >= 0, else 1.0507 * 1.6733 (e^x - 1)", {}, ,
+           scalar::selu(x), scalar::kSeluScale* select(less(x, 0), elu(x, scalar::kSeluAlpha), x))
 Tensor selu(In x) { return call(selu_op(), {std::move(x)})[0]; }
 
+// Its corners have no slope in Keras; clip's have one.
 ACTIVATION(hard_sigmoid, NoAttrs, "(x + 3) / 6 within 0..1", {}, , scalar::hard_sigmoid(x),
-           clip((x + 3) / 6, 0, 1))
+           relu6(x + 3) / 6)
 Tensor hard_sigmoid(In x) { return call(hard_sigmoid_op(), {std::move(x)})[0]; }
 
 ACTIVATION(hard_silu, NoAttrs, "x hard_sigmoid(x)", {}, , scalar::hard_silu(x), x* hard_sigmoid(x))
@@ -248,7 +249,7 @@ ACTIVATION(sparse_plus, NoAttrs, "0 for x <= -1, (x + 1)^2 / 4 for x < 1, else x
 Tensor sparse_plus(In x) { return call(sparse_plus_op(), {std::move(x)})[0]; }
 
 ACTIVATION(sparse_sigmoid, NoAttrs, "(x + 1) / 2 within 0..1", {}, , scalar::sparse_sigmoid(x),
-           clip(0.5 * (x + 1), 0, 1))
+           select(less_equal(x, -1), 0, select(greater_equal(x, 1), 1, 0.5 * (x + 1))))
 Tensor sparse_sigmoid(In x) { return call(sparse_sigmoid_op(), {std::move(x)})[0]; }
 
 // log(1 + e^x) = max(x, 0) + log1p(e^-|x|), which neither overflows nor cancels. The reference's

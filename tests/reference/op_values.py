@@ -193,6 +193,15 @@ def activations():
             lambda v: getattr(keras.activations, name)(v), source="keras", note="far values")
 
 
+def corners():
+    x = np.array([-6, -3, -1, -0.5, -0.0, 0, 0.5, 1, 3, 6], np.float32)
+    for name in ("elu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu",
+                 "relu", "relu6", "selu", "soft_shrink", "softsign", "sparse_plus",
+                 "sparse_sigmoid"):
+        add("activation", {"name": name}, [x], lambda v: getattr(keras.activations, name)(v),
+            source="keras", note="corners")
+
+
 def reductions():
     sets = [((3, 4, 5), None, False), ((3, 4, 5), [0], False), ((3, 4, 5), [-1], True),
             ((3, 4, 5), [0, 2], False), ((7, 1, 3, 5), [1, 2], True), ((63,), [0], False)]
@@ -448,6 +457,6 @@ def batch_norms():
 
 def make():
     for family in (unary, binary, activations, reductions, shapes, matmuls, convolutions, pools,
-                   softmaxes, batch_norms):
+                   softmaxes, batch_norms, corners):
         family()
     write("ops.json", {"cases": cases})
