@@ -121,6 +121,8 @@ std::string read_file(const std::string& path, int64_t max_bytes) {
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) fail_errno(op, path, "stat", errno);
   if (S_ISDIR(info.st_mode)) fail_errno(op, path, "open", EISDIR);
+  if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode))  // it may have no end
+    fail({op, " \"", path, "\": is a device, expected a file or a pipe"});
   const auto too_large = [&](int64_t found) {
     fail(Code::ResourceExhausted,
          {op, " \"", path, "\": file has ", found, " bytes or more, expected at most ", max_bytes});

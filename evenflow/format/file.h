@@ -16,7 +16,7 @@ namespace evenflow::format {
 inline constexpr int64_t kMaxFileBytes = int64_t(16) << 30;
 
 /// The bytes of a file, a private copy. Throws NotFound (no such file), ResourceExhausted (more
-/// than `max_bytes`, no memory), InvalidArgument (a folder), DataLoss (the disk fails),
+/// than `max_bytes`, no memory), InvalidArgument (a folder or a device), DataLoss (the disk fails),
 /// FailedPrecondition (no permission).
 std::string read_file(const std::string& path, int64_t max_bytes = kMaxFileBytes);
 
