@@ -356,7 +356,7 @@ void add_bench(CLI::App& app) {
        {add("train", "a training step", bench_train), add("infer", "inference", bench_infer)}) {
     s->add_option("--model", o->model, "resnet20 or mlp")
         ->check(CLI::IsMember({"resnet20", "mlp"}));
-    s->add_option("--batch", o->batch, "samples at a time")->check(CLI::PositiveNumber);
+    s->add_option("--batch", o->batch, "samples at a time")->check(whole<int64_t>(1));
     s->add_option("--dtype", o->dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
     s->add_option("--weights", o->weights,
                   "weights to start from, .npz with arrays 0, 1, ... layer by layer");

@@ -92,6 +92,18 @@ TEST(Command, a_device_that_is_not_there_is_refused_with_the_reason) {
   expect_refusal({"devices", "--device", "cuda"}, "cuda");
   EXPECT_EQ(evenflow({"--device", "cpu", "devices"}).status, 0);
 }
+TEST(Command, what_the_environment_asks_for_and_is_not_there_is_refused) {
+  Files f;
+  for (const char* setting : {"EVENFLOW_DEVICE=cuda", "EVENFLOW_DEVICE=abacus",
+                              "EVENFLOW_CHECK=sums", "EVENFLOW_VIZ=/no/folder/graphs.html"}) {
+    const Said s = run({"/usr/bin/env", setting, EVENFLOW_COMMAND, "predict", f.model, "--input",
+                        f.x, "--output", f.out});
+    EXPECT_EQ(s.status, 1) << setting;
+    const std::string value = std::string(setting).substr(std::string(setting).find('=') + 1);
+    EXPECT_THAT(s.err, AllOf(StartsWith("evenflow: "), HasSubstr(value))) << setting;
+    EXPECT_FALSE(std::filesystem::exists(f.out)) << setting;
+  }
+}
 TEST(Command, a_reader_that_leaves_early_does_not_matter) {
   const Said s = run({"/bin/sh", "-c", "{ '" EVENFLOW_COMMAND "' ops; echo $? >&2; } | head -n 1"});
   EXPECT_EQ(s.err, "0\n");
@@ -276,6 +288,7 @@ TEST(Train, trains_saves_and_writes_its_history) {
   EXPECT_EQ(j.at("batch_size"), 16);
   EXPECT_EQ(j.at("samples"), 96);
   EXPECT_EQ(j.at("seed"), 5);
+  EXPECT_EQ(j.at("skipped_steps"), json({0, 0, 0}));
   EXPECT_EQ(j.at("shuffle"), true);
   EXPECT_EQ(j.at("device"), "cpu");
   for (const char* name : {"loss", "accuracy", "val_loss", "val_accuracy"})
@@ -305,7 +318,12 @@ TEST(Train, refuses_before_it_trains) {
   Files f;
   expect_usage_error(train_words(f, {"--epochs", "0"}), "--epochs");
   expect_usage_error(train_words(f, {"--optimizer", "magic"}), "magic");
-  expect_usage_error(train_words(f, {"--learning-rate", "-1"}), "--learning-rate");
+  for (const char* rate : {"-1", "nan", "inf", "0.1x"})
+    expect_usage_error(train_words(f, {"--learning-rate", rate}),
+                       "expected a finite number, at least 0");
+  for (const char* option : {"--epochs", "--batch-size", "--seed"})
+    for (const char* number : {"-1", "1.5", "x", "99999999999999999999"})
+      expect_usage_error(train_words(f, {option, number}), "expected a whole number");
   expect_usage_error(train_words(f, {"--validation-split", "1.5"}), "--validation-split");
   expect_usage_error(train_words(f, {"--val-x", f.x}), "--val-y");
   expect_refusal(train_words(f, {"--validation-split", "1"}), "validation_split");
@@ -313,11 +331,29 @@ TEST(Train, refuses_before_it_trains) {
   expect_refusal({"train", f.model, "--x", f.x, "--y", f.y, "--loss", "mse", "--save",
                   f.folder / "no/out.keras"},
                  "there is no folder");
+  expect_refusal(
+      {"train", f.model, "--x", f.x, "--y", f.y, "--loss", "mse", "--save", f.folder / "out.h5"},
+      "ends in .keras");
   save_array(f.y, f.labels - 1);
   const Said s = evenflow(train_words(f, {}));
   EXPECT_EQ(s.status, 1);
   EXPECT_THAT(s.err, HasSubstr("label"));
   EXPECT_FALSE(std::filesystem::exists(f.folder / "out.keras"));
+}
+TEST(Train, targets_that_are_not_finite_are_refused_with_their_place) {
+  Files f;
+  Tensor targets = cast(f.labels, DType::f32);
+  for (const float bad : {NAN, INFINITY}) {
+    std::vector<float> v = targets.to_vector();
+    v[17] = bad;
+    save_array(f.y, tensor(v, targets.sig().shape));
+    for (const char* loss : {"sparse_categorical_crossentropy", "mse", "binary_crossentropy"}) {
+      expect_refusal({"train", f.model, "--x", f.x, "--y", f.y, "--loss", loss, "--save",
+                      f.folder / "out.keras"},
+                     "sample 17");
+      expect_refusal({"evaluate", f.model, "--x", f.x, "--y", f.y, "--loss", loss}, "sample 17");
+    }
+  }
 }
 TEST(Train, an_interrupt_ends_it_and_saves_nothing) {
   Files f;

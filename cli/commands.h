@@ -2,6 +2,8 @@
 // The sub-commands of `evenflow`, one a file: each adds itself to the parser and says what to run.
 #pragma once
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -33,19 +35,36 @@ void add_ops(CLI::App& app);
 Tensor read_tensor(const std::string& path);
 /// Numbers for a model: integers, and floats of another width, become the model's f32.
 Tensor read_input(const std::string& path);
-/// Targets: integer labels stay integers.
+/// Targets: integer labels stay integers. Throws InvalidArgument for a number that is not finite.
 Tensor read_targets(const std::string& path);
 /// Accuracy for a cross entropy, else none.
 std::vector<Metric> metrics_for(const std::string& loss);
 /// Refuses, before the work, a file that could not be written after it.
 void check_writable(const std::string& path);
-/// "" is the default. Throws ValidationError for a word that is no device, Unimplemented for one
-/// that is not there.
+/// The same for a model: the name says that it is one.
+void check_model_writable(const std::string& path);
+/// "" is EVENFLOW_DEVICE or the default. Throws ValidationError for a word that is no device,
+/// Unimplemented for one that is not there.
 void check_device(const std::string& name);
 /// What JSON has for a number: null when it is not finite.
 nlohmann::json json_number(double v);
 /// One line on standard output.
 void print_json(const nlohmann::json& j);
+
+/// Accepts a whole number that T holds, at least `low`, and says so otherwise.
+template <class T>
+std::function<std::string(const std::string&)> whole(T low) {
+  return [low](const std::string& text) -> std::string {
+    T value{};
+    const char* end = text.data() + text.size();
+    const auto [at, error] = std::from_chars(text.data(), end, value);
+    if (error == std::errc{} && at == end && value >= low) return {};
+    return concat({"the number is ", text, ", expected a whole number from ", low, " to ",
+                   std::numeric_limits<T>::max()});
+  };
+}
+/// Accepts a finite number, at least 0.
+std::string rate(const std::string& text);
 
 /// Accepts what T can be made of, and shows T's own refusal otherwise.
 template <class T>

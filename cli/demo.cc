@@ -185,7 +185,10 @@ void add_demo(CLI::App& app) {
       ->check(CLI::Range(int64_t(1), int64_t(1000)))
       ->capture_default_str()
       ->type_name("N");
-  c->add_option("--seed", o->seed, "of kernels and order")->capture_default_str()->type_name("N");
+  c->add_option("--seed", o->seed, "of kernels and order")
+      ->check(whole<uint64_t>(0))
+      ->capture_default_str()
+      ->type_name("N");
   c->add_option("--sweep", o->sweep, "over learning rates and scales: full, small or none")
       ->check(CLI::IsMember({"full", "small", "none"}))
       ->capture_default_str()

@@ -29,11 +29,11 @@ void add_doctor(CLI::App& app) {
       ->type_name("MODEL.keras");
   c->add_option("--only", o->only, "ids of checks, as S1")->delimiter(',')->type_name("ID");
   c->add_option("--batch-size", o->batch_size, "samples in a batch of the training")
-      ->check(CLI::PositiveNumber)
+      ->check(whole<int64_t>(1))
       ->capture_default_str()
       ->type_name("N");
   c->add_option("--samples", o->samples, "at most so many of x")
-      ->check(CLI::PositiveNumber)
+      ->check(whole<int64_t>(1))
       ->capture_default_str()
       ->type_name("N");
   c->add_flag("--json", o->json, "one JSON object on standard output");

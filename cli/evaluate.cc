@@ -19,7 +19,7 @@ void add_evaluate(CLI::App& app) {
       ->check(makes<Loss>())
       ->type_name("NAME");
   c->add_option("--batch-size", o->batch_size, "samples at a time")
-      ->check(CLI::PositiveNumber)
+      ->check(whole<int64_t>(1))
       ->capture_default_str()
       ->type_name("N");
   c->add_flag("--json", o->json, "one JSON object on standard output");

@@ -2,10 +2,12 @@
 // What several commands do with files and options.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <span>
 
 #include "cli/commands.h"
 #include "evenflow/format/json.h"
@@ -25,7 +27,14 @@ Tensor read_input(const std::string& path) {
 Tensor read_targets(const std::string& path) {
   Tensor y = read_tensor(path);
   if (!y.rank()) fail({path, ": the array is ", str(y.sig()), ", expected a batch"});
-  return is_floating(y.dtype()) ? cast(y, DType::f32) : cast(y, DType::i64);
+  if (!is_floating(y.dtype())) return cast(y, DType::i64);
+  y = cast(y, DType::f32);
+  const std::span<const float> v(y.data_as<float>(), size_t(y.sig().shape.count()));
+  const auto bad = std::find_if_not(v.begin(), v.end(), [](float f) { return std::isfinite(f); });
+  if (bad == v.end()) return y;
+  const int64_t each = int64_t(v.size()) / y.sig().shape[0];
+  fail({path, ": the targets of sample ", (bad - v.begin()) / each, " have ", *bad,
+        ", expected finite numbers"});
 }
 
 std::vector<Metric> metrics_for(const std::string& loss) {
@@ -46,8 +55,23 @@ void check_writable(const std::string& path) {
          {path, ": cannot be written: ", folder.string(), ": ", std::strerror(errno)});
 }
 
+void check_model_writable(const std::string& path) {
+  if (!path.ends_with(".keras")) fail({path, ": expected a name that ends in .keras"});
+  check_writable(path);
+}
+std::string rate(const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (error == std::errc{} && at == end && std::isfinite(value) && value >= 0) return {};
+  return concat({"the number is ", text, ", expected a finite number, at least 0"});
+}
+
 void check_device(const std::string& name) {
-  if (name.empty()) return;
+  if (name.empty()) {
+    default_device();  // refuses what EVENFLOW_DEVICE names and is not there
+    return;
+  }
   try {
     evenflow::Device{name};
   } catch (const Error& e) {

@@ -72,7 +72,8 @@ void print_saved_graph(const SavedGraph& g) {
   for (auto& [key, value] : g.metadata()) std::printf(" %s: %s\n", key.c_str(), value.c_str());
   for (auto& s : g.signatures()) {
     std::printf(" %s, %zu operations%s\n", s.name.c_str(), g.graph(s.name).calls.size(),
-                s.fixed_extents ? ", for these extents only" : "");
+                s.fixed_extents ? ", for these extents only"
+                                : ", traced for these extents, others may come");
     for (auto& x : s.inputs) std::printf("   in  %s %s\n", x.name.c_str(), str(x.sig).c_str());
     for (auto& x : s.outputs) std::printf("   out %s %s\n", x.name.c_str(), str(x.sig).c_str());
   }

@@ -17,7 +17,7 @@ void add_predict(CLI::App& app) {
       ->required()
       ->type_name("Y.npy");
   c->add_option("--batch-size", o->batch_size, "samples at a time")
-      ->check(CLI::PositiveNumber)
+      ->check(whole<int64_t>(1))
       ->capture_default_str()
       ->type_name("N");
   c->callback([o] {

@@ -18,16 +18,16 @@ void add_recalibrate(CLI::App& app) {
   c->add_option("--x", o->x, "inputs like those of the training")->required()->type_name("X.npy");
   c->add_option("-o,--output", o->out, "where the model goes")->required()->type_name("OUT.keras");
   c->add_option("--samples", o->options.samples, "the first so many of x; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole<int64_t>(0))
       ->capture_default_str()
       ->type_name("N");
   c->add_option("--batch-size", o->options.batch_size, "samples at a time; changes no result")
-      ->check(CLI::PositiveNumber)
+      ->check(whole<int64_t>(1))
       ->capture_default_str()
       ->type_name("N");
   c->add_flag("--json", o->json, "one JSON object on standard output");
   c->callback([o] {
-    check_writable(o->out);
+    check_model_writable(o->out);
     const Model model = load_model(o->model);
     const auto done = doctor::recalibrate(model, read_input(o->x), o->options);
     model.save(o->out);

@@ -20,7 +20,7 @@ struct Options {
 };
 
 void run(const Options& o) {
-  check_writable(o.save);
+  check_model_writable(o.save);
   if (!o.json.empty()) check_writable(o.json);
   if (o.seed) set_random_seed(*o.seed);
   Model model = load_model(o.model);
@@ -54,6 +54,7 @@ void run(const Options& o) {
                    {"shuffle", !o.no_shuffle},
                    {"samples", x.sig().shape[0]},
                    {"device", str(default_device())},
+                   {"skipped_steps", history.skipped_steps},
                    {"version", EVENFLOW_VERSION}};
   if (o.seed) j["seed"] = *o.seed;
   for (auto& [name, values] : history.history) {
@@ -88,10 +89,10 @@ void add_train(CLI::App& app) {
       ->capture_default_str()
       ->type_name("NAME");
   c->add_option("--learning-rate", o->learning_rate, "instead of the optimizer's default")
-      ->check(CLI::NonNegativeNumber)
+      ->check(rate)
       ->type_name("F");
   c->add_option("--batch-size", o->batch_size, "samples a step")
-      ->check(CLI::PositiveNumber)
+      ->check(whole<int64_t>(1))
       ->capture_default_str()
       ->type_name("N");
   auto* micro = c->add_option("--micro-batch-size", o->micro_batch_size,
@@ -105,11 +106,13 @@ void add_train(CLI::App& app) {
       ->check(CLI::IsMember({"automatic", "keep", "recompute", "bitmask", "in_place"}))
       ->capture_default_str();
   c->add_option("--epochs", o->epochs, "times over the data")
-      ->check(CLI::PositiveNumber)
+      ->check(whole<int64_t>(1))
       ->capture_default_str()
       ->type_name("N");
   c->add_flag("--no-shuffle", o->no_shuffle, "in the order of the arrays");
-  c->add_option("--seed", o->seed, "of the shuffle and of dropout")->type_name("N");
+  c->add_option("--seed", o->seed, "of the shuffle and of dropout")
+      ->check(whole<uint64_t>(0))
+      ->type_name("N");
   c->add_option("--json", o->json, "writes the options and the history here")
       ->type_name("LOG.json");
   c->add_option("--save", o->save, "where the trained model goes")

@@ -323,7 +323,7 @@ void picture_plan(const std::string& title, const Graph& traced, const Plan& pla
   };
   static std::mutex mutex;
   static std::deque<Kept> kept;
-  static bool told = false;
+  static bool written = false;
   std::lock_guard lock(mutex);
   kept.push_back({title, plan.listing(), traced, plan.graph()});
   for (auto* g : {&kept.back().traced, &kept.back().lowered})
@@ -341,10 +341,11 @@ void picture_plan(const std::string& title, const Graph& traced, const Plan& pla
   std::ofstream out(temporary, std::ios::binary);
   out << pictures_html(sections, "Evenflow: compiled functions, newest first");
   out.close();
-  if ((!out || std::rename(temporary.c_str(), path) != 0) && !told) {
-    told = true;
-    log(Topic::trace, concat({"EVENFLOW_VIZ: ", path, " cannot be written"}));
-  }
+  const bool good = out && std::rename(temporary.c_str(), path) == 0;
+  // The first picture says whether there will be any; a disk that fills later stops no training.
+  if (!good && !written)
+    fail(Code::FailedPrecondition, {"EVENFLOW_VIZ: ", path, " cannot be written"});
+  written = true;
 }
 
 }  // namespace evenflow

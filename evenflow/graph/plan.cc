@@ -24,8 +24,12 @@ int64_t aligned(int64_t n) {
 }  // namespace
 
 bool checks_nan() {
-  static const bool on =
-      std::getenv("EVENFLOW_CHECK") && std::string_view(std::getenv("EVENFLOW_CHECK")) == "nan";
+  static const bool on = [] {
+    const char* text = std::getenv("EVENFLOW_CHECK");
+    if (!text || !*text) return false;
+    if (std::string_view(text) != "nan") fail({"EVENFLOW_CHECK is ", text, ", expected nan"});
+    return true;
+  }();
   return on;
 }
 

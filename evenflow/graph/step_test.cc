@@ -166,7 +166,8 @@ TEST(Step, twenty_skips_in_a_row_are_an_error) {
     once(true);  // the count begins again
     for (int i = 0; i < 19; ++i) once(false);
     EXPECT_EQ(error_of([&] { once(false); }),
-              "failed precondition: step: 20 steps in a row were skipped by require()");
+              "failed precondition: step: 20 steps in a row were skipped by require(), "
+              "as by gradients that are not finite");
     once(true);
     once(false);
   };

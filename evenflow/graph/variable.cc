@@ -50,7 +50,8 @@ void count_skip(int& in_a_row, bool committed) {
   if (in_a_row < kMaxSkips) return;
   in_a_row = 0;
   fail(Code::FailedPrecondition,
-       {"step: ", kMaxSkips, " steps in a row were skipped by require()"});
+       {"step: ", kMaxSkips,
+        " steps in a row were skipped by require(), as by gradients that are not finite"});
 }
 
 // ---- transactions
