@@ -4,6 +4,7 @@
 #include "evenflow/core/device.h"
 #include "evenflow/data/dataset.h"
 #include "evenflow/data/digits.h"
+#include "evenflow/doctor/bank.h"
 #include "evenflow/doctor/doctor.h"
 #include "evenflow/doctor/fix.h"
 #include "evenflow/doctor/fold.h"
