@@ -11,9 +11,11 @@ bool learns(const Norm& n) { return n.trainable && n.layer->mode() == BatchNormM
 
 void Checkup::on_train_begin(TrainingState& s) {
   trace = {}, diagnosis = {}, counts_.clear(), skipped_ = 0;
-  for (const Norm& n : Net(s.model).norms)
+  for (const Norm& n : Net(s.model).norms) {
     counts_[n.path] = {int64_t(n.layer->update_count.read().item()),
                        int64_t(n.layer->rejected_count.read().item())};
+    trace.layers[n.path].from_initial = untouched(n);
+  }
 }
 void Checkup::on_epoch_begin(TrainingState&, int64_t) { skipped_ = 0; }
 void Checkup::on_train_batch_end(TrainingState& s, int64_t, const Logs& logs) {

@@ -235,6 +235,33 @@ std::optional<std::string> text_field(LayerImpl& layer, std::string_view name) {
   layer.visit(r);
   return r.text;
 }
+bool untouched(const Norm& n) {
+  if (n.layer->update_count.read().item() > 0) return false;
+  const auto& c = n.layer->config;
+  auto initial = [&](const Initializer& i, const std::vector<double>& now) {
+    const auto v = i(n.layer->moving_mean.sig().shape, n.layer->seed);
+    return std::equal(now.begin(), now.end(), v.begin(),
+                      [](double a, float b) { return float(a) == b; });
+  };
+  return initial(c.moving_mean_initializer, n.mean()) &&
+         initial(c.moving_variance_initializer, n.variance());
+}
+std::optional<Debiased> debiased(const Norm& n) {
+  const auto& c = n.layer->config;
+  const double left = std::pow(c.momentum, n.layer->update_count.read().item());
+  if (!(left < 1)) return {};
+  auto undo = [&](std::vector<double> now, const Initializer& initial) {
+    const auto was = initial(n.layer->moving_mean.sig().shape, n.layer->seed);
+    for (size_t i = 0; i < now.size(); ++i) now[i] = (now[i] - left * was[i]) / (1 - left);
+    return now;
+  };
+  Debiased d{undo(n.mean(), c.moving_mean_initializer),
+             undo(n.variance(), c.moving_variance_initializer)};
+  // Else they did not begin there.
+  if (std::any_of(d.variance.begin(), d.variance.end(), [](double v) { return !(v >= 0); }))
+    return {};
+  return d;
+}
 int64_t channel_axis(LayerImpl& layer, int64_t rank) {
   return text_field(layer, "data_format") == "channels_first" ? 1 : rank - 1;
 }

@@ -40,6 +40,7 @@ struct Trace {
     int64_t updates = 0;      ///< of its averages, in all steps
     int64_t odd_steps = 0;    ///< committed steps that made another number of updates than its uses
     int64_t odd_updates = 0;  ///< in the last such step
+    bool from_initial = false;  ///< its averages were at their initial values when it began
   };
   int64_t steps = 0;    ///< that were committed
   int64_t skipped = 0;  ///< whose gradients were not finite

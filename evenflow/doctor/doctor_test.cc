@@ -405,6 +405,29 @@ TEST(Planted, plain_averages_that_did_not_warm_up) {
   EXPECT_EQ(found(d, "T1").fix, "debias");
   EXPECT_EQ(d.gap->guilty, "averages") << diagnosis_text(d);
 }
+// A file of Keras has no count of updates: a few more in Evenflow prove nothing.
+TEST(Healthy, a_net_of_Keras_that_is_trained_a_little_more) {
+  const Model m = small_net();
+  for (const char* name : {"first", "second"}) {
+    norm(m, name).adopt_keras_weights();
+    norm(m, name).update_count.assign(zeros({}, DType::i64));
+  }
+  train(m, 1);
+  for (const Options& o : {Options{}, with_data()}) {
+    const Diagnosis d = examine(m, o);
+    EXPECT_EQ(found(d, "T1").level, Level::note) << diagnosis_text(d);
+    EXPECT_EQ(found(d, "T1").fix, "");
+  }
+}
+TEST(Checkup, sees_plain_averages_begin) {
+  Model m = small_net(0);
+  for (const char* name : {"first", "second"}) norm(m, name).adopt_keras_weights();
+  auto checkup = std::make_shared<Checkup>();
+  train(m, 1, {.callbacks = {checkup}});
+  EXPECT_EQ(found(checkup->diagnosis, "T1").level, Level::warning);
+  train(m, 1, {.callbacks = {checkup}});  // these began where the first left them
+  EXPECT_EQ(found(checkup->diagnosis, "T1").level, Level::note);
+}
 TEST(Planted, averages_that_stand_still) {
   Model m = small_net();
   norm(m, "first").config.momentum = 1 - 1e-9;

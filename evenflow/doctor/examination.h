@@ -90,6 +90,15 @@ std::string activation_after(const Net& net, const Norm& norm);
 int source_of(const Net& net, int use);
 /// Whether the use computes x W + b with no activation of its own.
 bool is_linear(const LayerImpl& layer);
+/// Whether the averages are those of a new layer, mean 0 and variance 1 (or what its initialisers
+/// say), and no update was counted.
+bool untouched(const Norm& norm);
+/// What plain averages are without their initial values: (moving - left initial) / (1 - left) with
+/// left = momentum^updates, as mean and variance; empty where that gives no variance.
+struct Debiased {
+  std::vector<double> mean, variance;
+};
+std::optional<Debiased> debiased(const Norm& norm);
 /// The axis of the output's channels of such a layer, from the front.
 int64_t channel_axis(LayerImpl& layer, int64_t rank);
 /// The linear layer whose bias feeds this norm, the same channels, and nothing else, or -1.

@@ -16,25 +16,13 @@ const Norm* norm_at(const Net& net, const std::string& path) {
     if (n.path == path) return &n;
   return nullptr;
 }
-// moving = w value + (1 - w) initial with w = 1 - momentum^k; false where that cannot be undone.
 bool debias(const Norm& n) {
-  auto& bn = *n.layer;
-  const double left = std::pow(bn.config.momentum, bn.update_count.read().item());
-  if (!(left < 1)) return false;
-  auto undo = [&](const Variable& v, const Initializer& initial) {
-    std::vector<double> now = v.read().to_vector<double>();
-    const auto was = initial(v.sig().shape, 0);
-    for (size_t c = 0; c < now.size(); ++c) now[c] = (now[c] - left * was[c]) / (1 - left);
-    return now;
-  };
-  const auto mean = undo(bn.moving_mean, bn.config.moving_mean_initializer),
-             variance = undo(bn.moving_variance, bn.config.moving_variance_initializer);
-  if (std::any_of(variance.begin(), variance.end(), [](double v) { return !(v >= 0); }))
-    return false;
-  const Sig& sig = bn.moving_mean.sig();
-  bn.moving_mean.assign(constant(mean, sig.shape, sig.dtype));
-  bn.moving_variance.assign(constant(variance, sig.shape, sig.dtype));
-  bn.set_averages(BatchNormAverages::exponential);
+  const auto d = debiased(n);
+  if (!d) return false;
+  const Sig& sig = n.layer->moving_mean.sig();
+  n.layer->moving_mean.assign(constant(d->mean, sig.shape, sig.dtype));
+  n.layer->moving_variance.assign(constant(d->variance, sig.shape, sig.dtype));
+  n.layer->set_averages(BatchNormAverages::exponential);
   return true;
 }
 }  // namespace

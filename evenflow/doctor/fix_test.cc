@@ -57,7 +57,7 @@ TEST(Fix, debiased_averages_are_those_that_were_counted_from_the_first_update_on
   const Model plain = biased(), counted = biased();
   norm(plain).set_averages(BatchNormAverages::plain);
   train(plain, 2), train(counted, 2);
-  const Diagnosis d = examine(plain, {.only = {"T1"}});
+  const Diagnosis d = examine(plain, {.x = digits(640)[0], .only = {"T1"}});
   const Fixed f = fix(plain, d);
   EXPECT_THAT(f.done, ElementsAre("the averages of n are debiased"));
   const auto want = norm(counted).moving_variance.read().to_vector(),

@@ -21,7 +21,7 @@ DOCTOR_CHECK(T2) {
                         .layer = n.path,
                         .value = d,
                         .saw = concat({"the divergence is ", number(d)}),
-                        .fix = "recalibrate"});
+                        .fix = d > 0.5 ? "recalibrate" : ""});
             }
           }};
 }

@@ -6,18 +6,6 @@ namespace {
 bool all(const std::vector<double>& v, double what) {
   return std::all_of(v.begin(), v.end(), [&](double x) { return x == what; });
 }
-// The averages are those of a new layer, mean 0 and variance 1 (or what its initialisers say).
-bool untouched(const Norm& n) {
-  if (n.layer->update_count.read().item() > 0) return false;
-  const auto& c = n.layer->config;
-  auto initial = [](const Initializer& i, const std::vector<double>& now) {
-    const auto v = i(Shape{int64_t(now.size())}, 0);
-    return std::equal(now.begin(), now.end(), v.begin(),
-                      [](double a, float b) { return float(a) == b; });
-  };
-  return initial(c.moving_mean_initializer, n.mean()) &&
-         initial(c.moving_variance_initializer, n.variance());
-}
 }  // namespace
 
 DOCTOR_CHECK(S6) {
