@@ -13,6 +13,7 @@
 
 #include "evenflow/data/digits.h"
 #include "evenflow/doctor/examination.h"
+#include "evenflow/doctor/recalibrate.h"
 #include "evenflow/doctor/rewrite.h"
 #include "evenflow/model/layers.h"
 #include "evenflow/ops/elementwise.h"
@@ -470,6 +471,38 @@ TEST(Planted, a_layer_that_takes_the_statistics_of_the_batch_in_inference) {
   EXPECT_EQ(found(d, "D2").layer, "second");
   EXPECT_EQ(found(d, "D4").level, Level::error);
 }
+// Each batch of 16 has a mean of its own, and the target is on which side of it a sample lies: that
+// is seen by the batch's own statistics, and by no others.
+struct TellTale {
+  Options o;
+  Model m;
+  TellTale() {
+    std::vector<float> x, y;
+    for (int i = 0; i < 160; ++i)
+      x.push_back(float(10 * (i / 16)) + (i % 2 ? 1.f : -1.f)), y.push_back(float(i % 2));
+    o = {.x = tensor(x, {160, 1}),
+         .y = tensor(y, {160, 1}),
+         .loss = "binary_crossentropy",
+         .batch_size = 16};
+    m = Sequential({to_layer(Input({1})), BatchNormalization({.name = "norm"}),
+                    Dense({.units = 1, .activation = "sigmoid", .name = "side"})});
+    m.get_layer("side").weights()[0].variable.assign(full({1, 1}, 10));
+    recalibrate(m, o.x);
+  }
+};
+TEST(Planted, batch_noise_is_guilty_where_a_net_lives_on_its_batches) {
+  const TellTale t;
+  const Diagnosis d = examine(t.m, t.o);
+  EXPECT_EQ(d.gap->guilty, "batch noise") << diagnosis_text(d);
+  EXPECT_LT(d.gap->batch, 1e-3);
+  EXPECT_EQ(found(d, "D1").fix, "");
+}
+TEST(Planted, a_mode_is_guilty_where_inference_does_not_use_the_averages) {
+  const TellTale t;
+  norm(t.m, "norm").set_mode(BatchNormMode::batch_only);
+  const Diagnosis d = examine(t.m, t.o);
+  EXPECT_EQ(d.gap->guilty, "mode") << diagnosis_text(d);
+}
 TEST(Planted, data_sorted_by_class_is_a_note) {
   const Model m = small_net();
   Options o = with_data(300);
@@ -564,6 +597,18 @@ TEST(Diagnosis, json_has_everything_a_program_needs) {
   EXPECT_EQ(j["layers"][0]["dead"], nlohmann::json({3}));
   EXPECT_EQ(j["layers"][1]["data_mean"].size(), 16u);
   EXPECT_TRUE(j["loss"]["stored"].is_number());
+}
+TEST(Diagnosis, the_page_is_self_contained_and_shows_every_layer) {
+  const Model m = small_net();
+  const std::string page = diagnosis_html(examine(m, with_data(96)));
+  EXPECT_THAT(page, AllOf(StartsWith("<!DOCTYPE html>"), HasSubstr("<h2>first</h2>"),
+                          HasSubstr("<h2>second</h2>"), HasSubstr("Who is guilty of the gap"),
+                          HasSubstr("the stored averages"), HasSubstr("Share of x")));
+  for (const char* outside : {"http:", "https:", "<script", "src=", "<link", "url("})
+    EXPECT_THAT(page, Not(HasSubstr(outside)));
+  const std::string bare = diagnosis_html(examine(m));
+  EXPECT_THAT(bare, AllOf(HasSubstr("Without data only what is stored"), HasSubstr("Not checked"),
+                          Not(HasSubstr("<svg"))));
 }
 TEST(Diagnosis, text_names_layer_channels_and_what_to_do) {
   const Model m = small_net();
