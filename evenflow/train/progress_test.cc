@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <optional>
 #include <thread>
 
 #include "evenflow/train/callbacks.h"
@@ -50,13 +51,15 @@ std::string on_a_file(const json& c) {
   std::fclose(f);
   return text;
 }
-std::string on_a_terminal(const json& c) {
+// Nothing where the system gives no terminal: a chroot may have no /dev/pts.
+std::optional<std::string> on_a_terminal(const json& c) {
   const int master = posix_openpt(O_RDWR | O_NOCTTY);
-  EXPECT_GE(master, 0);
-  EXPECT_EQ(grantpt(master), 0);
-  EXPECT_EQ(unlockpt(master), 0);
-  const int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
-  EXPECT_GE(slave, 0);
+  const bool given = master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0;
+  const int slave = given ? open(ptsname(master), O_RDWR | O_NOCTTY) : -1;
+  if (slave < 0) {
+    if (master >= 0) close(master);
+    return {};
+  }
   termios raw{};
   tcgetattr(slave, &raw);
   cfmakeraw(&raw);
@@ -79,7 +82,9 @@ TEST(Progress, OnATerminalItIsKerass) {
   int n = 0;
   for (const json& c : reference::document("texts.json")["progress"]) {
     SCOPED_TRACE(n++);
-    EXPECT_EQ(on_a_terminal(c), c["text"].get<std::string>());
+    const std::optional<std::string> text = on_a_terminal(c);
+    if (!text) GTEST_SKIP() << "needs a pseudo-terminal: is /dev/pts mounted?";
+    EXPECT_EQ(*text, c["text"].get<std::string>());
   }
   EXPECT_EQ(n, 14);
 }
