@@ -245,9 +245,25 @@ TEST(Healthy, a_shared_tower) {
   train(m, 4);
   expect_healthy(m, with_data());
 }
-TEST(Healthy, a_net_that_Keras_trained) {
-  const Model m = load_model(reference::net_file("cnn_adam_trained.keras"));
-  expect_healthy(m, {});
+TEST(Healthy, nets_that_Keras_trained) {
+  expect_healthy(load_model(reference::net_file("cnn_adam_trained.keras")), {});
+  for (const char* name : {"conv_net", "dense_net", "residual_net", "mobile_net"}) {
+    SCOPED_TRACE(name);
+    const std::string file =
+        EVENFLOW_SOURCE_DIR "/tests/reference/healthy/" + std::string(name) + ".keras";
+    expect_healthy(load_model(file), with_data(700, 1000));  // trained on the first 1000
+  }
+}
+TEST(Healthy, constant_columns_of_the_input) {
+  const Sequential m(
+      {to_layer(Input({6})), BatchNormalization({.name = "columns"}), Dense({.units = 3})});
+  std::vector<float> x(60);
+  for (size_t i = 0; i < x.size(); i += 6) x[i] = float(i % 7), x[i + 1] = float(i % 11);
+  recalibrate(m, tensor(x, {10, 6}));  // four of six are always 0
+  const Diagnosis d = examine(m, {.x = tensor(x, {10, 6})});
+  EXPECT_EQ(found(d, "S5").level, Level::note);
+  EXPECT_THAT(found(d, "S5").channels, ElementsAre(2, 3, 4, 5));
+  EXPECT_TRUE(d.healthy()) << diagnosis_text(d);
 }
 TEST(Healthy, a_net_without_batch_norm) {
   Sequential m({to_layer(Input({8, 8, 1})), Flatten(), top()});
@@ -313,6 +329,10 @@ TEST(Planted, channels_that_epsilon_rules) {
   EXPECT_EQ(f.layer, "second");
   EXPECT_THAT(f.channels, ElementsAre(8, 9, 10, 11, 12, 13, 14, 15));
   EXPECT_THAT(f.saw, HasSubstr("epsilon"));
+  EXPECT_EQ(f.level, Level::warning);
+  for (size_t c = 8; c < 16; ++c) v[c] = 5e-4;  // half of epsilon: a deviation of 0.58 comes out
+  set(norm(m, "second").moving_variance, v);
+  EXPECT_EQ(found(examine(m), "S5").level, Level::note);
 }
 TEST(Planted, a_beta_that_kills_the_relu) {
   const Model m = small_net();
