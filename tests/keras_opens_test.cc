@@ -16,6 +16,8 @@
 #include "evenflow/format/npy.h"
 #include "evenflow/model/batch_normalization.h"
 #include "evenflow/model/layers.h"
+#include "evenflow/model/normalization.h"
+#include "evenflow/model/normalization_layers.h"
 #include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/shape.h"
 #include "evenflow/train/train.h"
@@ -214,6 +216,24 @@ TEST_F(KerasOpens, WhatWeSave) {
   for (BatchNormMode mode :
        {BatchNormMode::eval, BatchNormMode::frozen_statistics, BatchNormMode::frozen})
     add(concat({"mode_", name_of(mode)}), {BatchNormalization({.mode = mode})}, {3, 4});
+  add("layer_norms",
+      {LayerNormalization({.axis = {1, 2, 3}, .epsilon = 1e-5}), LayerNormalization({.axis = {-1}}),
+       LayerNormalization({.axis = {1, 3}, .center = false}),
+       LayerNormalization({.center = false, .scale = false}),
+       LayerNormalization({.gamma_regularizer = {.l2 = .1}, .rms_scaling = true})},
+      images);
+  add("group_norms",
+      {GroupNormalization({.groups = 2}), GroupNormalization({.groups = -1, .epsilon = 1e-2}),
+       GroupNormalization({.groups = 4, .axis = 1, .scale = false})},
+      images);
+  add("rms_and_unit_norms",
+      {RMSNormalization(), RMSNormalization({.axis = {-2, -1}, .epsilon = 1e-4}),
+       UnitNormalization({.axis = {1, 2}}), UnitNormalization()},
+      images);
+  add("spectral_norms",
+      {SpectralNormalization(Conv2D({.filters = 3, .kernel_size = 2}), {.power_iterations = 2}),
+       Flatten(), SpectralNormalization(Dense({.units = 2, .activation = "tanh"}))},
+      images);
   add("relus",
       {ReLU({.max_value = 1.5, .negative_slope = .1, .threshold = .2}),
        LeakyReLU({.negative_slope = .2}), Softmax({.axis = 1}), ReLU()},

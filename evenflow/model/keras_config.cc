@@ -110,10 +110,15 @@ class Reader : public ConfigVisitor {
     auto j = config_.find(n);
     if (!j) {
       if (has(n)) v.clear();  // null: Keras's None
-    } else if (j->is_integer())
+    } else if (j->is_integer()) {
       v = {j->integer()};
-    else
+    } else if (std::string_view(n) == "axis") {
+      v.clear();
+      if (j->size() > kMaxRank) j->refuse(concat({"at most ", kMaxRank, " axes"}));
+      for (int64_t i = 0; i < j->size(); ++i) v.push_back((*j)[i].integer());
+    } else {
       v = dims_from_json(*j);
+    }
   }
   void field(const char* n, std::optional<double>& v) override {
     v.reset();
@@ -316,6 +321,7 @@ Json layer_json(LayerImpl& layer) {
   } else {
     w.json["trainable"] = layer.trainable.get() && !layer.holds_weights();
     w.json["dtype"] = policy_json(layer.dtype);
+    if (auto inner = layer.wrapped()) w.json["layer"] = layer_json(*inner);
   }
   w.json["name"] = layer.name;
   Json j = object("keras.layers", std::string(layer.class_name()), std::move(w.json));
@@ -324,7 +330,8 @@ Json layer_json(LayerImpl& layer) {
   return j;
 }
 
-std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j) {
+std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j, int wrappers) {
+  constexpr int kMaxWrappers = 8;
   const std::string class_name = j["class_name"].string();
   if (auto r = j.find("registered_name"); r && r->string() != class_name)
     r->refuse("null: classes of others are never made from a file", Code::Unimplemented);
@@ -342,6 +349,11 @@ std::shared_ptr<LayerImpl> layer_from_json(const JsonValue& j) {
     if (e.code() != Code::InvalidArgument) throw;
     fail(Code::DataLoss,
          {config.place(), ": \"", config["name"].string().substr(0, 80), "\": ", e.what()});
+  }
+  if (layer->wraps()) {
+    if (wrappers >= kMaxWrappers) j.refuse(concat({"at most ", kMaxWrappers, " wrappers"}));
+    r.seen.insert("layer");
+    layer->wrap(layer_from_json(config["layer"], wrappers + 1));
   }
   const bool input = class_name == "InputLayer";
   std::set<std::string> harmless = harmless_keys();

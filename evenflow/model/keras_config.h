@@ -13,8 +13,8 @@ namespace evenflow {
 format::Json layer_json(LayerImpl& layer);
 /// The layer that such an object describes. Throws Unimplemented, by name, for an unknown class and
 /// for a setting that has no counterpart here; InvalidArgument or DataLoss for a value of the wrong
-/// kind.
-std::shared_ptr<LayerImpl> layer_from_json(const format::JsonValue& json);
+/// kind. `wrappers` are around it.
+std::shared_ptr<LayerImpl> layer_from_json(const format::JsonValue& json, int wrappers = 0);
 /// What Keras has no word for (LayerImpl::settings), for evenflow.json; {} for most.
 format::Json settings_json(LayerImpl& layer);
 /// Throws DataLoss, naming place and layer, for what the layer does not take.

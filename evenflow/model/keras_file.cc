@@ -32,6 +32,8 @@ std::vector<Group> weight_groups(const ModelImpl& m, const std::string& prefix =
     const std::string base = snake_case(l->class_name());
     const int64_t n = used[base]++;
     r.push_back({prefix + (n ? base + "_" + std::to_string(n) : base), l});
+    std::string path = r.back().path;
+    for (auto w = l->wrapped(); w; w = w->wrapped()) r.push_back({path += "/layer", w});
     if (!l->model()) continue;
     for (auto& inner : weight_groups(*l->model(), r.back().path + "/layers/")) r.push_back(inner);
   }
@@ -76,11 +78,12 @@ void read_weights(ModelImpl& m, const format::Hdf5File& file, const std::string&
     if (layer->model()) continue;
     const std::string vars = path + "/vars";
     const size_t stored = file.has_group(vars) ? file.datasets(vars).size() : 0;
-    if (stored != layer->weights.size())
+    const std::vector<Weight> weights = layer->stored_weights();
+    if (stored != weights.size())
       fail(Code::DataLoss, {where, ": ", vars, " has ", stored, " weights, expected ",
-                            layer->weights.size(), " (layer \"", layer->name, "\")"});
+                            weights.size(), " (layer \"", layer->name, "\")"});
     for (size_t k = 0; k < stored; ++k) {
-      const Variable& v = layer->weights[k].variable;
+      const Variable& v = weights[k].variable;
       const std::string set = vars + "/" + std::to_string(k);
       const Sig want = v.sig(), found = file.sig(set);
       if (found.shape != want.shape)
@@ -152,8 +155,9 @@ void Model::save(const std::string& path) const {
     const std::string vars = group + "/vars";
     h5.group(vars);
     h5.attribute(vars, "name", layer->name);
-    for (size_t k = 0; k < layer->weights.size(); ++k) {
-      Tensor t = layer->weights[k].variable.read();
+    const std::vector<Weight> own = layer->stored_weights();
+    for (size_t k = 0; k < own.size(); ++k) {
+      Tensor t = own[k].variable.read();
       h5.dataset(vars + "/" + std::to_string(k), {t.sig(), t.buffer()});
     }
   }

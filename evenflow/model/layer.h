@@ -62,6 +62,12 @@ class LayerImpl {
   virtual void set_trainable(bool t) { trainable.set(t); }
   /// The model that this layer is, where a model is a layer of another.
   virtual struct ModelImpl* model() const { return nullptr; }
+  /// The layer that this one wraps, where it wraps one; wrap() is for readers of files.
+  virtual std::shared_ptr<LayerImpl> wrapped() const { return {}; }
+  virtual bool wraps() const { return false; }
+  virtual void wrap(std::shared_ptr<LayerImpl>) {}
+  /// What a .keras file holds as this layer's own, in Keras's order.
+  virtual std::vector<Weight> stored_weights() const { return weights; }
 
   void ensure_built(const std::vector<Dims>& inputs);
   /// call() with the name scope and the cast to the compute type.

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "evenflow/core/statistics.h"
 #include "evenflow/model/layer_parts.h"
 #include "evenflow/ops/activations.h"
 #include "evenflow/ops/compare.h"
@@ -30,7 +29,6 @@ LAYER(Softmax);
 LAYER(Add);
 LAYER(Concatenate);
 LAYER(Rescaling);
-LAYER(Normalization);
 
 SymbolicTensor Input(const Dims& shape, const std::string& name, DType dtype) {
   for (int64_t d : shape)
@@ -261,93 +259,6 @@ Tensor ConcatenateImpl::call(const Tensors& x, const CallContext&) {
 Tensor RescalingImpl::call(const Tensors& x, const CallContext&) {
   Tensor t = is_floating(x[0].dtype()) ? x[0] : cast(x[0], compute_dtype());
   return t * config.scale + config.offset;
-}
-
-void NormalizationConfig::fields(ConfigVisitor& v) {
-  v.field("axis", axis), v.field("mean", mean), v.field("variance", variance),
-      v.field("invert", invert);
-}
-void NormalizationImpl::check() const {
-  expect(*this, bool(config.mean) == bool(config.variance), "mean or variance", "given alone",
-         "both or none");
-  if (config.mean)
-    expect(*this, config.mean->size() == config.variance->size(), "variance",
-           concat({config.variance->size(), " numbers"}),
-           concat({config.mean->size(), " (as mean)"}));
-}
-std::vector<bool> NormalizationImpl::kept(size_t rank) const {
-  std::vector<bool> r(rank);
-  for (int64_t a : config.axis) {
-    const int64_t d = a < 0 ? a + int64_t(rank) : a;
-    if (d < 1 || d >= int64_t(rank))
-      fail({"Normalization \"", name, "\": axis is ", a,
-            ", expected an axis besides the batch, rank ", rank});
-    r[size_t(d)] = true;
-  }
-  return r;
-}
-Shape NormalizationImpl::broadcast_shape() const {
-  const auto k = kept(input_dims[0].size());
-  std::vector<int64_t> d;
-  for (size_t i = 0; i < k.size(); ++i) d.push_back(k[i] ? input_dims[0][i] : 1);
-  return Shape(d);
-}
-void NormalizationImpl::build(const std::vector<Dims>& in) {
-  input_dims = in;
-  const auto k = kept(in[0].size());
-  std::vector<int64_t> d;
-  for (size_t i = 0; i < k.size(); ++i) {
-    if (!k[i]) continue;
-    if (in[0][i] < 0) refuse("input", in[0], "known extents on the axes");
-    d.push_back(in[0][i]);
-  }
-  const Shape s(d);
-  if (config.mean) {  // given: constants, no weights
-    if (int64_t(config.mean->size()) != s.count() && config.mean->size() != 1)
-      fail({"Normalization \"", name, "\": mean has ", config.mean->size(), " numbers, expected ",
-            s.count()});
-    auto given = [&](const std::vector<double>& v) {  // one number stands for all
-      return constant(v, v.size() == 1 ? Shape{} : s, variable_dtype());
-    };
-    mean = Variable(given(*config.mean), {.name = name + "/mean"});
-    variance = Variable(given(*config.variance), {.name = name + "/variance"});
-    return;
-  }
-  mean = add_weight("mean", s, "zeros", false);
-  variance = add_weight("variance", s, "ones", false);
-  count = add_weight("count", {}, "zeros", false, {}, {}, DType::i64);
-}
-Tensor NormalizationImpl::call(const Tensors& given, const CallContext&) {
-  Tensor x = is_floating(given[0].dtype()) ? given[0] : cast(given[0], compute_dtype());
-  const Shape s = mean.sig().shape.rank() ? broadcast_shape() : Shape{};
-  const std::vector<int64_t> d(s.begin(), s.end());
-  Tensor m = reshape(cast(mean.read(), x.dtype()), d),
-         deviation = maximum(sqrt(reshape(cast(variance.read(), x.dtype()), d)), 1e-7);
-  return config.invert ? m + x * deviation : (x - m) / deviation;
-}
-void Normalization::adapt(const Tensor& data) const {
-  auto& impl = static_cast<NormalizationImpl&>(*impl_);
-  if (impl.config.mean)
-    fail(Code::FailedPrecondition,
-         {"Normalization \"", impl.name,
-          "\": mean and variance were given, expected adapt() without them"});
-  if (!data) fail({"adapt: data is an empty tensor"});
-  Dims d(data.sig().shape.begin(), data.sig().shape.end());
-  if (d.empty()) fail({"adapt: data is ", str(data.sig()), ", expected a batch"});
-  d[0] = -1;
-  impl.ensure_built({d});
-  const auto k = impl.kept(d.size());
-  std::vector<int64_t> axes;
-  for (size_t i = 0; i < k.size(); ++i)
-    if (!k[i]) axes.push_back(int64_t(i));
-  Moments m = moments(cast(data, DType::f64), axes);
-  if (!data.sig().shape.count())
-    fail({"adapt: data is ", str(data.sig()), ", expected at least one element"});
-  impl.mean.assign(cast(m.mean, impl.variable_dtype()));
-  impl.variance.assign(cast(m.variance, impl.variable_dtype()));
-  const int64_t channels = impl.mean.sig().shape.count();
-  impl.count.assign(
-      full({}, double(data.sig().shape.count() / std::max<int64_t>(1, channels)), DType::i64));
 }
 
 }  // namespace evenflow

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keras's layers, with Keras's names, defaults and meaning. BatchNormalization has a header of its
-// own.
+// Keras's layers, with Keras's names, defaults and meaning. BatchNormalization, the other
+// normalisations and Normalization have headers of their own.
 //   Conv2D({.filters = 32, .kernel_size = {3, 3}, .padding = "same", .use_bias = false})
 // Every configuration ends with .name (else "conv2d", "conv2d_1", ...) and .dtype (else the policy
 // of set_dtype_policy()).
@@ -389,31 +389,5 @@ struct RescalingImpl : ConfiguredLayer<RescalingConfig> {
   Tensor call(const Tensors& x, const CallContext&) override;
 };
 using Rescaling = detail::LayerOf<RescalingImpl>;
-
-/// (x - mean) / max(sqrt(variance), 1e-7), with statistics over all axes but `axis`, from adapt()
-/// or given.
-struct NormalizationConfig {
-  std::vector<int64_t> axis = {-1};  ///< empty: one mean and variance for all (Keras's None)
-  std::optional<std::vector<double>> mean = {}, variance = {};
-  bool invert = false;
-  std::string name = {}, dtype = {};
-  void fields(ConfigVisitor& v);
-};
-struct NormalizationImpl : ConfiguredLayer<NormalizationConfig> {
-  std::string_view class_name() const override { return "Normalization"; }
-  void check() const override;
-  Dims output_dims(const std::vector<Dims>& in) const override { return in[0]; }
-  void build(const std::vector<Dims>& in) override;
-  Tensor call(const Tensors& x, const CallContext&) override;
-  std::vector<bool> kept(size_t rank) const;
-  Shape broadcast_shape() const;
-  Variable mean, variance, count;
-};
-class Normalization : public detail::LayerOf<NormalizationImpl> {
- public:
-  using LayerOf::LayerOf;
-  /// Takes the statistics of this data; what was adapted before is forgotten.
-  void adapt(const Tensor& data) const;
-};
 
 }  // namespace evenflow

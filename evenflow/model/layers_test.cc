@@ -10,6 +10,7 @@
 #include "evenflow/graph/gradient.h"
 #include "evenflow/model/batch_normalization.h"
 #include "evenflow/model/model.h"
+#include "evenflow/model/normalization.h"
 #include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/shape.h"
 #include "tests/reference_values.h"

@@ -166,10 +166,17 @@ std::vector<ModelImpl::Leaf> ModelImpl::leaves() const {
     on = on && m.trainable.get();
     for (auto& l : m.layers) {
       if (!seen.insert(l.get()).second) continue;
-      if (const ModelImpl* inner = l->model())
+      if (const ModelImpl* inner = l->model()) {
         self(self, *inner, path + l->name + "/", on);
-      else
-        r.push_back({path + l->name, l, on && l->trainable.get() && !l->holds_weights()});
+        continue;
+      }
+      std::string name = path + l->name;
+      bool trained = on && l->trainable.get() && !l->holds_weights();
+      r.push_back({name, l, trained});
+      for (auto w = l->wrapped(); w && seen.insert(w.get()).second; w = w->wrapped()) {
+        name += "/" + w->name, trained = trained && w->trainable.get() && !w->holds_weights();
+        r.push_back({name, w, trained});
+      }
     }
   };
   visit(visit, *this, "", true);

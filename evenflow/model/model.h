@@ -43,11 +43,11 @@ struct ModelImpl {
   std::shared_ptr<Function> predict_step;     ///< what predict() compiles; there from the beginning
   std::vector<Variable> optimizer_variables;  ///< for the summary; train/ fills it
 
-  /// A layer that is no model, and the names of the models within this one that lead to it.
+  /// A layer that is no model, and the names of the models and wrappers that lead to it.
   struct Leaf {
     std::string path;  ///< "inner/dense"
     std::shared_ptr<LayerImpl> layer;
-    bool trainable;  ///< it and all models around it are, and no mode holds it
+    bool trainable;  ///< it and all around it are, and no mode holds it
   };
   /// All of them, each once.
   std::vector<Leaf> leaves() const;

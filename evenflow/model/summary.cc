@@ -58,6 +58,7 @@ int64_t parameters(const LayerImpl& layer) {
     return n;
   }
   for (auto& w : layer.weights) n += w.variable.sig().shape.count();
+  if (auto w = layer.wrapped()) n += parameters(*w);
   return n;
 }
 // Whether each layer has one input and one use, so that nothing need be said of connections.

@@ -9,6 +9,7 @@
 #include "evenflow/ops/batch_norm_rules.h"
 #include "evenflow/ops/compare.h"
 #include "evenflow/ops/elementwise.h"
+#include "evenflow/ops/layer_norm_rules.h"
 #include "evenflow/ops/shape.h"
 
 namespace evenflow {
@@ -58,13 +59,7 @@ Tensor batch_normalization(In given, In given_mean, In given_variance, const Ten
   if (by_last_axis(x, {&mean, &variance, &offset, &scale}))
     return batch_normalize(x, mean, variance, scale, offset, variance_epsilon);
   const DType wide = statistics_dtype(x.dtype());
-  Tensor v = cast(variance, wide) + variance_epsilon, inverse;
-  if (variance_epsilon > 1e-30) {
-    inverse = rsqrt(v);
-  } else {  // as batch_normalize: a constant channel is its offset
-    const Tensor constant = equal(v, 0);
-    inverse = select(constant, 0, rsqrt(select(constant, 1, v)));
-  }
+  Tensor inverse = inverse_deviation_of(cast(variance, wide), variance_epsilon);
   if (scale) inverse = inverse * cast(scale, wide);
   Tensor y = (cast(x, wide) - cast(mean, wide)) * inverse;
   if (offset) y = y + cast(offset, wide);

@@ -468,7 +468,7 @@ def edge_models():
     twice.__code__ = twice.__code__.replace(co_filename="twice.py")  # the file holds its byte code
     for i, (name, layer, why) in enumerate([
             ("edge_lambda", lambda: L.Lambda(twice), "Lambda"), ("edge_custom", Doubler, "Doubler"),
-            ("edge_unknown_layer", L.LayerNormalization, "LayerNormalization"),
+            ("edge_unknown_layer", lambda: L.Masking(7.0), "Masking"),
             ("edge_regularized", lambda: L.Dense(4, kernel_regularizer="l2"), "kernel_regularizer")]):
         r = fresh(10 + i)
         model = keras.Sequential([keras.Input((4,)), L.Dense(4), layer(), L.Dense(2)])
@@ -532,6 +532,44 @@ def edge_models():
     assert why is None, why
 
 
+def norm_models():
+    """Each of the normalisations besides batch norm."""
+    def dense():
+        return [keras.Input((6,)), L.Dense(8, use_bias=False), L.LayerNormalization(),
+                L.Activation("tanh"), L.GroupNormalization(4, epsilon=1e-2), L.Dense(8, activation="relu"),
+                L.RMSNormalization(), L.Dense(5), L.UnitNormalization(), L.Dense(3, activation="softmax")]
+
+    def image():
+        return [keras.Input((7, 6, 3)), L.Conv2D(8, 3), L.GroupNormalization(2), L.ReLU(),
+                L.Conv2D(6, 3), L.GroupNormalization(3, axis=1, epsilon=0.1, center=False),
+                L.LayerNormalization(axis=[1, 3], epsilon=1e-2), L.ReLU(),
+                L.RMSNormalization(axis=[3, 2]), L.GroupNormalization(-1, epsilon=0.1, scale=False),
+                L.Flatten(), L.UnitNormalization(axis=[1]), L.Dense(3, activation="softmax")]
+
+    def spectral():
+        return [keras.Input((6, 6, 2)), L.SpectralNormalization(L.Conv2D(4, 3), power_iterations=2), L.ReLU(),
+                L.Flatten(), L.SpectralNormalization(L.Dense(8, activation="relu")),
+                L.LayerNormalization(scale=False), L.Dense(3, activation="softmax")]
+
+    def sequence():
+        return [keras.Input((5, 8)), L.LayerNormalization(epsilon=1e-5), L.Dense(8),
+                L.LayerNormalization(center=False, scale=False), L.Dense(6), L.LayerNormalization(rms_scaling=True),
+                L.RMSNormalization(epsilon=1e-4), L.Flatten(), L.Dense(3, activation="softmax")]
+
+    for i, layers in enumerate((dense, image, spectral, sequence)):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(3000 + i)
+        r = rng("norms", i)
+        model = keras.Sequential(layers())
+        stir(model, r)
+        shape = model.input_shape[1:]
+        entry = keep(model, "norms_" + layers.__name__, r.normal(0.3, 1, (4, *shape)).astype(np.float32))
+        x, y = r.normal(0.3, 1, (44, *shape)).astype(np.float32), r.integers(0, 3, 44).astype(np.int32)
+        why = train(model, entry, x, y, "sparse_categorical_crossentropy", "SGD",
+                    {"learning_rate": 0.02, "momentum": 0.9})
+        assert why is None, (layers.__name__, why)
+
+
 def make():
     shutil.rmtree(FOLDER, ignore_errors=True)
     os.makedirs(FOLDER)
@@ -539,6 +577,7 @@ def make():
     random_models()
     named_nets()
     edge_models()
+    norm_models()
     dump = lambda v: json.dumps(v, separators=(",", ":"), ensure_ascii=False)
     with open(os.path.join(FOLDER, "nets.json"), "w") as f:
         f.write('{"versions":' + dump(versions()) + ',\n"nets":[\n' + ",\n".join(map(dump, nets)) + "\n]}\n")
