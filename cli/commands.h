@@ -29,6 +29,7 @@ void add_fold(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_lab(CLI::App& app);
 void add_ops(CLI::App& app);
 
 /// A .npy file as a tensor.

@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <atomic>
 #include <cmath>
-#include <exception>
 #include <limits>
-#include <mutex>
-#include <thread>
 
 #include "cli/demo.h"
 #include "cli/interrupt.h"
-#include "evenflow/core/parallel.h"
+#include "evenflow/lab/jobs.h"
 
 namespace evenflow::cli {
 
@@ -95,37 +91,16 @@ void run_sweep(Sweep& sweep, const Dataset& train, const Dataset& test, uint64_t
                const std::function<void(size_t, size_t)>& progress) {
   const size_t cells = sweep.rates.size() * sweep.scales.size();
   sweep.plain.assign(cells, 0), sweep.normed.assign(cells, 0);
-  struct OneThreadEach {
-    int before = thread_count();
-    OneThreadEach() { set_thread_count(1); }
-    ~OneThreadEach() { set_thread_count(before); }
-  } threads;
-  std::atomic<size_t> next{0}, done{0};
-  std::exception_ptr error;
-  std::mutex mutex;
-  auto work = [&] {
-    try {
-      for (size_t i; (i = next++) < 2 * cells;) {
+  lab::run_jobs(
+      2 * cells,
+      [&](size_t i) {
         const size_t cell = i / 2, scale = cell / sweep.rates.size(),
                      rate = cell % sweep.rates.size();
         const bool batch_norm = i % 2;
         (batch_norm ? sweep.normed : sweep.plain)[cell] = train_once(
             sweep, batch_norm, sweep.rates[rate], sweep.scales[scale], train, test, seed);
-        const size_t n = ++done;
-        std::lock_guard lock(mutex);
-        progress(n, 2 * cells);
-      }
-    } catch (...) {
-      std::lock_guard lock(mutex);
-      if (!error) error = std::current_exception();
-      next = 2 * cells;
-    }
-  };
-  std::vector<std::thread> workers;
-  for (int i = 1; i < threads.before; ++i) workers.emplace_back(work);
-  work();
-  for (auto& w : workers) w.join();
-  if (error) std::rethrow_exception(error);
+      },
+      [&](size_t done) { progress(done, 2 * cells); });
 }
 
 }  // namespace evenflow::cli

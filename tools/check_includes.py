@@ -17,6 +17,7 @@ BELOW = {
     "model": "core graph ops format",
     "train": "core graph ops format data model",
     "doctor": "core graph backends ops format data model train",
+    "lab": "core graph ops format data model train doctor",
     "serve": "core graph ops format",
 }
 RUNTIME = set("core format graph ops backends".split())

@@ -50,6 +50,8 @@ svg .dark{fill:#10231d}svg .light{fill:#fff}svg .gone{fill:var(--bad)}.none{fill
 .table{overflow-x:auto;margin:16px 0}table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:8px 14px;text-align:right;white-space:nowrap;border-top:1px solid var(--grid)}
 thead th{border:0;color:var(--soft);font-weight:600;font-size:13px}th:first-child,td:first-child{text-align:left}
+.verdicts th,.verdicts td{white-space:normal;text-align:left;vertical-align:top}
+.verdicts td.yes{color:var(--c2);font-weight:700}.verdicts td.no{color:var(--bad);font-weight:700}
 pre{margin:14px 0;padding:12px 16px;overflow-x:auto;font:13px/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 @media print{body{background:#fff}.chart,.fact,.images,.table{break-inside:avoid}}
 )";
@@ -104,6 +106,21 @@ void Report::table(const std::vector<std::vector<std::string>>& rows) {
       const std::string tag = r && c ? "td" : "th";
       body_ += concat(
           {"<", tag, r && !c ? " scope=\"row\"" : "", ">", html_text(rows[r][c]), "</", tag, ">"});
+    }
+    body_ += r ? "</tr>\n" : "</tr></thead>\n";
+  }
+  body_ += "</table></div>\n";
+}
+
+void Report::verdicts(const std::vector<std::vector<std::string>>& rows) {
+  body_ += "<div class=\"table verdicts\"><table>";
+  for (size_t r = 0; r < rows.size(); ++r) {
+    body_ += r ? "<tr>" : "<thead><tr>";
+    for (size_t c = 0; c < rows[r].size(); ++c) {
+      const bool verdict = r && c == 1;
+      const std::string tag = r ? "td" : "th";
+      body_ += concat({"<", tag, verdict ? concat({" class=\"", html_text(rows[r][c]), "\""}) : "",
+                       ">", html_text(rows[r][c]), "</", tag, ">"});
     }
     body_ += r ? "</tr>\n" : "</tr></thead>\n";
   }

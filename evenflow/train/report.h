@@ -41,6 +41,8 @@ class Report {
   void images(const std::vector<Image>& images) { body_ += images_html(images); }
   /// The first row is the heading, the first column names the rows.
   void table(const std::vector<std::vector<std::string>>& rows);
+  /// The first row is the heading; a second column of "yes" or "no" is coloured, and texts wrap.
+  void verdicts(const std::vector<std::vector<std::string>>& rows);
   void code(std::string_view text);
   /// A scale from 0 to 1 in the colours of heat maps, with its name.
   void heat_scale(std::string_view name);
