@@ -73,7 +73,7 @@ def main(arguments):
         path = OPS / (name + suffix)
         path.write_text(text.replace("@name@", name).replace("@Name@", camel))
         print("wrote", path.relative_to(OPS.parent.parent))
-    print(f"now write the reference, then: make test    (only this: build/bin/harness_ops_test --gtest_filter='*/{name}')")
+    print(f"now write the reference, then: make docs test    (only this: build/bin/harness_ops_test --gtest_filter='*/{name}')")
 
 
 if __name__ == "__main__":
