@@ -28,7 +28,7 @@ Tensor running_variance(const Statistics& s, BatchNormVariance kind) {
 
 // ---- state ----
 void BatchNormalizationImpl::make_state() {
-  const Shape& channels = moving_mean.sig().shape;
+  const Shape channels = moving_mean.sig().shape;  // a copy: the variable may be replaced below
   const DType type = state_dtype();
   auto state = [&](const char* what, const Tensor& value, Commit commit = Commit::Step) {
     return Variable(value, {.name = name + "/" + what, .commit = commit});
