@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstring>
 
+#include "evenflow/core/floating.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/conv_geometry.h"
+#include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/winograd_plan.h"
 #include "evenflow/ops/winograd_rules.h"
 
@@ -86,7 +88,8 @@ int64_t winograd_tile(int64_t n, int64_t h, int64_t w, int64_t ci, int64_t co) {
 }
 
 namespace {
-constexpr Types f32_or_f64 = only(DType::f32, 'T') | only(DType::f64, 'T');
+// What is transformed stays in f32 for images of 16 bits: its rounding would be magnified.
+constexpr Types transformed = only(DType::f32, 'U') | only(DType::f64, 'U');
 
 int64_t points_of(int64_t tile) {
   if (tile != 2 && tile != 4) fail({"tile is ", tile, ", expected 2 or 4"});
@@ -163,8 +166,8 @@ Values read_tile(const T* image, int64_t h, int64_t w, int64_t channels, int64_t
   return t;
 }
 
-// One convolution on values of type T: the transformed tiles of its images.
-template <class T>
+// One convolution of images of type T with a transformed kernel of type U: the tiles of its images.
+template <class T, class U = T>
 struct Loop {
   const WinogradGeometry& g;
   const WinogradMatrices& m = winograd_matrices(g.tile);
@@ -181,7 +184,7 @@ struct Loop {
   Values output_grad(const T* dy, int64_t y0, int64_t x0) const {  // [points, co]
     return sandwich(m.output.transposed(), read_tile(dy, g.oh, g.ow, g.co, y0, x0, g.tile), g.co);
   }
-  void forward(const T* x, const T* u, T* y) const {
+  void forward(const T* x, const U* u, T* y) const {
     each_tile([&](int64_t y0, int64_t x0) {
       const Values v = input(x, y0, x0);
       Values sum(size_t(points * g.co));
@@ -206,7 +209,7 @@ struct Loop {
                 v[size_t(p * g.ci + i)] * d[size_t(p * g.co + o)];
     });
   }
-  void input_grad(const T* u, const T* dy, T* dx) const {
+  void input_grad(const U* u, const T* dy, T* dx) const {
     Values sum(size_t(g.h * g.w * g.ci));
     each_tile([&](int64_t y0, int64_t x0) {
       const Values d = output_grad(dy, y0, x0);
@@ -226,10 +229,10 @@ struct Loop {
   }
 };
 
+// f(zero of the images' type, zero of the transformed kernel's)
 template <class F>
-void either(DType d, F f) {
-  if (d == DType::f64) return f(double{});
-  f(float{});
+void each_type(const Sig& image, const Sig& u, F f) {
+  visit_floating(image.dtype, [&](auto t) { visit_sums(u.dtype, [&](auto v) { f(t, v); }); });
 }
 // Whether there is nothing to sum; then the result is zero.
 bool nothing(const Call& c) {
@@ -342,7 +345,7 @@ OP(winograd_kernel, WinogradKernelAttrs) {
       .summary = "A 3x3 kernel as winograd_conv2d takes it",
       .doc =
           "u[(i, j)] = sum over taps of G[i, a] kernel[a, b] G[j, b], for each pair of channels.",
-      .inputs = {{"kernel", f32_or_f64, "[3, 3, ci, co]"}},
+      .inputs = {{"kernel", transformed, "[3, 3, ci, co]"}},
       .outputs = {{"u", "[(tile + 2)^2, ci, co]; if flipped [(tile + 2)^2, co, ci]"}},
       .shape = [](std::span<const Sig> in, const WinogradKernelAttrs& a) -> Sigs {
         const Shape& k = in[0].shape;
@@ -354,7 +357,7 @@ OP(winograd_kernel, WinogradKernelAttrs) {
       .loop =
           [](const Call& c, const WinogradKernelAttrs& a) {
             const Shape& k = c.in[0].shape();
-            either(c.in[0].dtype(), [&](auto zero) {
+            visit_sums(c.in[0].dtype(), [&](auto zero) {
               using T = decltype(zero);
               transform_kernel(c.in[0].as<T>(), k[2], k[3], a, c.out[0].as<T>());
             });
@@ -379,7 +382,7 @@ Tensor winograd_kernel(In kernel, WinogradKernelAttrs a) {
 OP(winograd_kernel_grad, WinogradKernelAttrs) {
   return {
       .summary = "Gradient of winograd_kernel",
-      .inputs = {{"du", f32_or_f64, "[(tile + 2)^2, ci, co]; if flipped [(tile + 2)^2, co, ci]"}},
+      .inputs = {{"du", transformed, "[(tile + 2)^2, ci, co]; if flipped [(tile + 2)^2, co, ci]"}},
       .outputs = {{"dkernel", "[3, 3, ci, co]"}},
       .shape = [](std::span<const Sig> in, const WinogradKernelAttrs& a) -> Sigs {
         check_transformed("du", in[0], a.tile);
@@ -389,7 +392,7 @@ OP(winograd_kernel_grad, WinogradKernelAttrs) {
       .loop =
           [](const Call& c, const WinogradKernelAttrs& a) {
             const Shape& k = c.out[0].shape();
-            either(c.in[0].dtype(), [&](auto zero) {
+            visit_sums(c.in[0].dtype(), [&](auto zero) {
               using T = decltype(zero);
               transform_kernel_grad(c.in[0].as<T>(), k[2], k[3], a, c.out[0].as<T>());
             });
@@ -415,7 +418,7 @@ OP(winograd_conv2d, WinogradAttrs) {
           "Each tile of tile x tile outputs is A^T [sum over ci of u (B^T d B)] A, with d the "
           "(tile + 2) x (tile + 2) inputs below it. With u = winograd_kernel(kernel) it is conv2d, "
           "up to rounding.",
-      .inputs = {{"x", f32_or_f64, "[n, h, w, ci]"}, {"u", f32_or_f64, "[(tile + 2)^2, ci, co]"}},
+      .inputs = {{"x", floating, "[n, h, w, ci]"}, {"u", transformed, "[(tile + 2)^2, ci, co]"}},
       .outputs = {{"y", "[n, h + top + bottom - 2, w + left + right - 2, co]"}},
       .shape = [](std::span<const Sig> in, const WinogradAttrs& a) -> Sigs {
         return {{in[0].dtype, y_shape(winograd_geometry_of(in[0], in[1], a))}};
@@ -424,18 +427,19 @@ OP(winograd_conv2d, WinogradAttrs) {
           [](const Call& c, const WinogradAttrs& a) {
             if (nothing(c)) return;
             const WinogradGeometry g = winograd_geometry_of(*c.in[0].sig, *c.in[1].sig, a);
-            either(c.in[0].dtype(), [&](auto zero) {
-              using T = decltype(zero);
+            each_type(*c.in[0].sig, *c.in[1].sig, [&](auto image, auto u) {
+              using T = decltype(image);
+              using U = decltype(u);
               each_image(g, [&](int64_t n) {
-                Loop<T>{g}.forward(c.in[0].as<T>() + n * g.h * g.w * g.ci, c.in[1].as<T>(),
-                                   c.out[0].as<T>() + n * g.oh * g.ow * g.co);
+                Loop<T, U>{g}.forward(c.in[0].as<T>() + n * g.h * g.w * g.ci, c.in[1].as<U>(),
+                                      c.out[0].as<T>() + n * g.oh * g.ow * g.co);
               });
             });
           },
       .gradient = [](const Tensors& in, const Tensors&, const Tensors& g,
                      const WinogradAttrs& a) -> Tensors {
         return {winograd_conv2d_input_grad(in[1], g[0], in[0], a),
-                winograd_conv2d_kernel_grad(in[0], g[0], a)};
+                cast(winograd_conv2d_kernel_grad(in[0], g[0], a), in[1].dtype())};
       },
       .cost = [](const CallSig& c, const WinogradAttrs& a) -> Cost {
         return winograd_cost(winograd_geometry_of(c.in[0], c.in[1], a),
@@ -466,26 +470,29 @@ OP(winograd_conv2d_kernel_grad, WinogradAttrs) {
   return {
       .summary = "Gradient of winograd_conv2d for u",
       .doc = "The sum over tiles of (B^T d B) (A dy A^T), for each pair of channels.",
-      .inputs = {{"x", f32_or_f64, "[n, h, w, ci]"},
-                 {"dy", f32_or_f64, "[n, h + top + bottom - 2, w + left + right - 2, co]"}},
-      .outputs = {{"du", "[(tile + 2)^2, ci, co]"}},
+      .inputs = {{"x", floating, "[n, h, w, ci]"},
+                 {"dy", floating, "[n, h + top + bottom - 2, w + left + right - 2, co]"}},
+      .outputs = {{"du", "[(tile + 2)^2, ci, co], f32 for 16-bit types"}},
       .shape = [](std::span<const Sig> in, const WinogradAttrs& a) -> Sigs {
         if (in[1].shape.rank() != 4) fail({"dy is ", str(in[1]), ", expected rank 4"});
         const WinogradGeometry g = winograd_geometry(in[0], in[1].shape[3], a);
         check_dy(in[1], g, in[0]);
-        return {{in[0].dtype, Shape{g.points(), g.ci, g.co}}};
+        return {{sum_dtype(in[0].dtype), Shape{g.points(), g.ci, g.co}}};
       },
       .loop =
           [](const Call& c, const WinogradAttrs& a) {
             if (nothing(c)) return;
             const WinogradGeometry g = winograd_geometry(*c.in[0].sig, c.in[1].shape()[3], a);
-            either(c.in[0].dtype(), [&](auto zero) {
+            visit_floating(c.in[0].dtype(), [&](auto zero) {
               using T = decltype(zero);
               Values du(size_t(c.out[0].count()));
               for (int64_t n = 0; n < g.n; ++n)
                 Loop<T>{g}.kernel_grad(c.in[0].as<T>() + n * g.h * g.w * g.ci,
                                        c.in[1].as<T>() + n * g.oh * g.ow * g.co, du);
-              for (size_t i = 0; i < du.size(); ++i) c.out[0].as<T>()[i] = T(du[i]);
+              visit_sums(c.out[0].dtype(), [&](auto sum) {
+                using U = decltype(sum);
+                for (size_t i = 0; i < du.size(); ++i) c.out[0].as<U>()[i] = U(du[i]);
+              });
             });
           },
       .gradient = [](const Tensors& in, const Tensors&, const Tensors& g,
@@ -513,47 +520,48 @@ Tensor winograd_conv2d_kernel_grad(In x, In dy, WinogradAttrs a) {
 }
 
 OP(winograd_conv2d_input_grad, WinogradAttrs) {
-  return {.summary = "Gradient of winograd_conv2d for x",
-          .inputs = {{"u", f32_or_f64, "[(tile + 2)^2, ci, co]"},
-                     {"dy", f32_or_f64, "[n, h + top + bottom - 2, w + left + right - 2, co]"},
-                     {"x_like", f32_or_f64, "[n, h, w, ci]; only its shape is read"}},
-          .outputs = {{"dx", "like x_like"}},
-          .shape = [](std::span<const Sig> in, const WinogradAttrs& a) -> Sigs {
-            check_dy(in[1], winograd_geometry_of(in[2], in[0], a), in[2]);
-            return {in[2]};
+  return {
+      .summary = "Gradient of winograd_conv2d for x",
+      .inputs = {{"u", transformed, "[(tile + 2)^2, ci, co]"},
+                 {"dy", floating, "[n, h + top + bottom - 2, w + left + right - 2, co]"},
+                 {"x_like", floating, "[n, h, w, ci]; only its shape is read"}},
+      .outputs = {{"dx", "like x_like"}},
+      .shape = [](std::span<const Sig> in, const WinogradAttrs& a) -> Sigs {
+        check_dy(in[1], winograd_geometry_of(in[2], in[0], a), in[2]);
+        return {in[2]};
+      },
+      .loop =
+          [](const Call& c, const WinogradAttrs& a) {
+            if (nothing(c)) return;
+            const WinogradGeometry g = winograd_geometry_of(*c.in[2].sig, *c.in[0].sig, a);
+            each_type(*c.in[1].sig, *c.in[0].sig, [&](auto image, auto u) {
+              using T = decltype(image);
+              using U = decltype(u);
+              each_image(g, [&](int64_t n) {
+                Loop<T, U>{g}.input_grad(c.in[0].as<U>(), c.in[1].as<T>() + n * g.oh * g.ow * g.co,
+                                         c.out[0].as<T>() + n * g.h * g.w * g.ci);
+              });
+            });
           },
-          .loop =
-              [](const Call& c, const WinogradAttrs& a) {
-                if (nothing(c)) return;
-                const WinogradGeometry g = winograd_geometry_of(*c.in[2].sig, *c.in[0].sig, a);
-                either(c.in[0].dtype(), [&](auto zero) {
-                  using T = decltype(zero);
-                  each_image(g, [&](int64_t n) {
-                    Loop<T>{g}.input_grad(c.in[0].as<T>(), c.in[1].as<T>() + n * g.oh * g.ow * g.co,
-                                          c.out[0].as<T>() + n * g.h * g.w * g.ci);
-                  });
-                });
-              },
-          .gradient = [](const Tensors& in, const Tensors&, const Tensors& g,
-                         const WinogradAttrs& a) -> Tensors {
-            return {winograd_conv2d_kernel_grad(g[0], in[1], a), winograd_conv2d(g[0], in[0], a),
-                    Tensor()};
-          },
-          .traits = {.shape_only = 4},
-          .cost = [](const CallSig& c, const WinogradAttrs& a) -> Cost {
-            return winograd_cost(winograd_geometry_of(c.in[2], c.in[0], a),
-                                 double(c.in[0].bytes() + c.in[1].bytes() + c.out[0].bytes()));
-          },
-          .batch = batch_of<WinogradAttrs, 1>,
-          .cases =
-              [] {
-                auto cases =
-                    winograd_cases([](Shape x, Shape u, Shape y) -> std::vector<CaseInput> {
-                      return {normal(u), normal(y), normal(x)};
-                    });
-                std::erase_if(cases, [](auto& c) { return c.flags.bench; });
-                return cases;
-              }()};
+      .gradient = [](const Tensors& in, const Tensors&, const Tensors& g,
+                     const WinogradAttrs& a) -> Tensors {
+        return {cast(winograd_conv2d_kernel_grad(g[0], in[1], a), in[0].dtype()),
+                winograd_conv2d(g[0], in[0], a), Tensor()};
+      },
+      .traits = {.shape_only = 4},
+      .cost = [](const CallSig& c, const WinogradAttrs& a) -> Cost {
+        return winograd_cost(winograd_geometry_of(c.in[2], c.in[0], a),
+                             double(c.in[0].bytes() + c.in[1].bytes() + c.out[0].bytes()));
+      },
+      .batch = batch_of<WinogradAttrs, 1>,
+      .cases =
+          [] {
+            auto cases = winograd_cases([](Shape x, Shape u, Shape y) -> std::vector<CaseInput> {
+              return {normal(u), normal(y), normal(x)};
+            });
+            std::erase_if(cases, [](auto& c) { return c.flags.bench; });
+            return cases;
+          }()};
 }
 Tensor winograd_conv2d_input_grad(In u, In dy, In x_like, WinogradAttrs a) {
   return call(winograd_conv2d_input_grad_op(), {u, dy, x_like}, std::move(a))[0];

@@ -3,6 +3,7 @@
 // point, and transformed back while it is in the cache.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "evenflow/backends/cpu/slots.h"
 #include "evenflow/core/parallel.h"
@@ -42,70 +43,84 @@ HWY_INLINE Tile tile_of(const WinogradGeometry& g, int64_t t) {
   return {t / image, r / g.tiles_x * g.tile, r % g.tiles_x * g.tile};
 }
 
+template <int kTile, class T>
+constexpr void (*kInputTile[])(const TileRows<T, kTile + 2>&, float*, int64_t) = {
+    input_tile<kTile, false, false, T>, input_tile<kTile, false, true, T>,
+    input_tile<kTile, true, false, T>, input_tile<kTile, true, true, T>};
 // B^T d B of `count` tiles from `first` on, of the channels from `channel` on that fill `vectors`.
-template <int kTile>
-void transform_input(const WinogradPlan& p, const float* x, const float* zeros, int64_t first,
+template <int kTile, class T>
+void transform_input(const WinogradPlan& p, const T* x, const T* zeros, int64_t first,
                      int64_t count, int64_t channel, int64_t channels, float* v, int64_t point) {
   constexpr int kSize = kTile + 2;
   const WinogradGeometry& g = p.g;
   const int64_t vectors = ceil_div(channels, kLanes);
+  TilePatch<T, kSize> patch;
   for (int64_t t = 0; t < count; ++t) {
     const Tile tile = tile_of(g, first + t);
     const int64_t y = tile.y0 - g.top, left = tile.x0 - g.left;
     const int64_t from = std::max<int64_t>(0, -left), to = std::min<int64_t>(kSize, g.w - left);
-    const float* image = x + (tile.n * g.h * g.w + left) * g.ci + channel;
+    const T* image = x + (tile.n * g.h * g.w + left) * g.ci + channel;
     for (int64_t c = 0; c < vectors; ++c) {
       const int64_t begin = vector_begin(c, channels);
-      const float* row[kSize];
+      TileRows<T, kSize> rows;
+      rows.pixel = g.ci;
       for (int i = 0; i < kSize; ++i)
-        row[i] = y + i < 0 || y + i >= g.h ? zeros : image + (y + i) * g.w * g.ci + begin;
+        rows.row[i] = y + i < 0 || y + i >= g.h ? zeros : image + (y + i) * g.w * g.ci + begin;
       float* at = v + (c * p.block + t) * kLanes;
-      if (channels >= kLanes)
-        input_tile<kTile, false>(row, g.ci, from, to, 0, at, point);
+      if (channels < kLanes || from > 1 || to < kSize - 1)
+        input_tile<kTile, true, true>(patch.of(rows, from, to, std::min(channels, kLanes)), at,
+                                      point);
       else
-        input_tile<kTile, true>(row, g.ci, from, to, channels, at, point);
+        kInputTile<kTile, T>[2 * (from == 0) + (to == kSize)](rows, at, point);
     }
   }
 }
-template <int kTile>
-void transform_output_grad(const WinogradPlan& p, const float* dy, const float* zeros,
-                           int64_t first, int64_t count, int64_t channel, int64_t channels,
-                           float* v, int64_t point) {
+template <int kTile, class T>
+void transform_output_grad(const WinogradPlan& p, const T* dy, const T* zeros, int64_t first,
+                           int64_t count, int64_t channel, int64_t channels, float* v,
+                           int64_t point) {
   const WinogradGeometry& g = p.g;
   const int64_t vectors = ceil_div(channels, kLanes);
+  TilePatch<T, kTile> patch;
   for (int64_t t = 0; t < count; ++t) {
     const Tile tile = tile_of(g, first + t);
     const int64_t columns = std::min<int64_t>(kTile, g.ow - tile.x0);
-    const float* image = dy + (tile.n * g.oh * g.ow + tile.x0) * g.co + channel;
+    const T* image = dy + (tile.n * g.oh * g.ow + tile.x0) * g.co + channel;
     for (int64_t c = 0; c < vectors; ++c) {
       const int64_t begin = vector_begin(c, channels);
-      const float* row[kTile];
+      TileRows<T, kTile> rows;
+      rows.pixel = g.co;
       for (int i = 0; i < kTile; ++i)
-        row[i] = tile.y0 + i < g.oh ? image + (tile.y0 + i) * g.ow * g.co + begin : zeros;
+        rows.row[i] = tile.y0 + i < g.oh ? image + (tile.y0 + i) * g.ow * g.co + begin : zeros;
       float* at = v + (c * p.block + t) * kLanes;
-      if (channels >= kLanes)
-        output_grad_tile<kTile, false>(row, g.co, columns, 0, at, point);
+      if (channels < kLanes || columns < kTile)
+        output_grad_tile<kTile>(patch.of(rows, 0, columns, std::min(channels, kLanes)), at, point);
       else
-        output_grad_tile<kTile, true>(row, g.co, columns, channels, at, point);
+        output_grad_tile<kTile>(rows, at, point);
     }
   }
 }
-template <int kTile>
-void transform_output(const WinogradPlan& p, const float* m, int64_t first, int64_t count,
-                      float* y) {
+template <int kTile, class T>
+void transform_output(const WinogradPlan& p, const float* m, int64_t first, int64_t count, T* y) {
   const WinogradGeometry& g = p.g;
+  HWY_ALIGN T patch[kTile * kTile * kLanes];
   for (int64_t t = 0; t < count; ++t) {
     const Tile tile = tile_of(g, first + t);
     const int64_t rows = std::min<int64_t>(kTile, g.oh - tile.y0),
                   columns = std::min<int64_t>(kTile, g.ow - tile.x0);
-    float* to = y + ((tile.n * g.oh + tile.y0) * g.ow + tile.x0) * g.co;
+    T* to = y + ((tile.n * g.oh + tile.y0) * g.ow + tile.x0) * g.co;
     for (int64_t c = 0; c < p.vo; ++c) {
       const float* from = m + (c * p.block + t) * kLanes;
-      float* at = to + vector_begin(c, g.co);
-      if (g.co >= kLanes)
-        output_tile<kTile, false>(from, p.point_o, at, g.ow * g.co, g.co, rows, columns, 0);
-      else
-        output_tile<kTile, true>(from, p.point_o, at, g.ow * g.co, g.co, rows, columns, g.co);
+      T* at = to + vector_begin(c, g.co);
+      if (g.co >= kLanes && rows == kTile && columns == kTile) {
+        output_tile<kTile>(from, p.point_o, at, g.ow * g.co, g.co);
+        continue;
+      }
+      output_tile<kTile>(from, p.point_o, patch, kTile * kLanes, kLanes);
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j)
+          std::copy_n(patch + (i * kTile + j) * kLanes, std::min(g.co, kLanes),
+                      at + (i * g.ow + j) * g.co);
     }
   }
 }
@@ -160,8 +175,8 @@ void multiply_rows(const float* v, int64_t ci, int64_t block, const float* u, in
   }
 }
 
-template <int kTile>
-void forward(const WinogradPlan& p, const float* x, const float* u, float* y, float* scratch) {
+template <int kTile, class T>
+void forward(const WinogradPlan& p, const T* x, const float* u, T* y, float* scratch) {
   const WinogradGeometry& g = p.g;
   const int64_t points = g.points();
   int64_t u_row = g.co;
@@ -178,7 +193,8 @@ void forward(const WinogradPlan& p, const float* x, const float* u, float* y, fl
     std::fill(zeros, zeros + p.zeros, 0.0f);
     for (int64_t b = begin; b < end; ++b) {
       const int64_t first = b * p.block, count = std::min(p.block, g.tiles() - first);
-      transform_input<kTile>(p, x, zeros, first, count, 0, g.ci, v, p.point_i);
+      transform_input<kTile>(p, x, reinterpret_cast<const T*>(zeros), first, count, 0, g.ci, v,
+                             p.point_i);
       for (int64_t k = 0; k < points; ++k) {
         const float *vk = v + k * p.point_i, *uk = u + k * g.ci * u_row;
         float* mk = m + k * p.point_o;
@@ -245,8 +261,8 @@ void add_vector(const float* v, const float* dy, int64_t count, int64_t block, f
     add_products<1, kV>(v + i, dy, count, block, sum + i * sum_row, sum_row, add);
 }
 
-template <int kTile>
-void kernel_grad(const WinogradPlan& p, const float* x, const float* dy, float* du, float* scratch,
+template <int kTile, class T>
+void kernel_grad(const WinogradPlan& p, const T* x, const T* dy, float* du, float* scratch,
                  bool accumulate) {
   const WinogradGeometry& g = p.g;
   const int64_t points = g.points(), wide = p.vo * kLanes;
@@ -267,8 +283,9 @@ void kernel_grad(const WinogradPlan& p, const float* x, const float* dy, float* 
     const int64_t begin = chunk * p.grain, end = std::min(p.blocks, begin + p.grain);
     for (int64_t b = begin; b < end; ++b) {
       const int64_t first = b * p.block, count = std::min(p.block, g.tiles() - first);
-      transform_input<kTile>(p, x, zeros, first, count, i0, ci, v, p.point_i);
-      transform_output_grad<kTile>(p, dy, zeros, first, count, o0, co, d, p.point_o);
+      const T* none = reinterpret_cast<const T*>(zeros);
+      transform_input<kTile>(p, x, none, first, count, i0, ci, v, p.point_i);
+      transform_output_grad<kTile>(p, dy, none, first, count, o0, co, d, p.point_o);
       for (int64_t k = 0; k < points; ++k) {
         for (int64_t c = 0; c < vi; ++c) {
           const int64_t lanes = std::min(kLanes, ci - c * kLanes);
@@ -319,16 +336,38 @@ void kernel_grad(const WinogradPlan& p, const float* x, const float* dy, float* 
 }  // namespace winograd_kernels
 
 int64_t winograd_lanes() { return int64_t(hn::Lanes(Float())); }
+// f(whether tiles are of 4, zero of the images' type)
+template <class F>
+void winograd_variant(const WinogradPlan& p, const Call& c, F f) {
+  auto of = [&](auto zero) {
+    if (p.g.tile == 4)
+      f(std::integral_constant<int, 4>(), zero);
+    else
+      f(std::integral_constant<int, 2>(), zero);
+  };
+  switch (c.in[0].dtype()) {
+    case DType::bf16:
+      return of(bf16{});
+    case DType::f16:
+      return of(f16{});
+    default:
+      return of(float{});
+  }
+}
 void winograd_forward(const WinogradPlan& p, const Call& c) {
-  const auto f = p.g.tile == 4 ? winograd_kernels::forward<4> : winograd_kernels::forward<2>;
-  f(p, c.in[0].as<float>(), c.in[1].as<float>(), c.out[0].as<float>(),
-    static_cast<float*>(c.scratch));
+  winograd_variant(p, c, [&](auto tile, auto zero) {
+    using T = decltype(zero);
+    winograd_kernels::forward<tile()>(p, c.in[0].as<const T>(), c.in[1].as<const float>(),
+                                      c.out[0].as<T>(), static_cast<float*>(c.scratch));
+  });
 }
 void winograd_conv2d_kernel_gradient(const WinogradPlan& p, const Call& c, bool accumulate) {
-  const auto f =
-      p.g.tile == 4 ? winograd_kernels::kernel_grad<4> : winograd_kernels::kernel_grad<2>;
-  f(p, c.in[0].as<float>(), c.in[1].as<float>(), c.out[0].as<float>(),
-    static_cast<float*>(c.scratch), accumulate);
+  winograd_variant(p, c, [&](auto tile, auto zero) {
+    using T = decltype(zero);
+    winograd_kernels::kernel_grad<tile()>(p, c.in[0].as<const T>(), c.in[1].as<const T>(),
+                                          c.out[0].as<float>(), static_cast<float*>(c.scratch),
+                                          accumulate);
+  });
 }
 
 }  // namespace evenflow::cpu::HWY_NAMESPACE
@@ -387,7 +426,9 @@ WinogradPlan winograd_plan(const WinogradGeometry& g, bool kernel_grad) {
 
 namespace {
 std::string declines(const CallSig& c) {
-  if (c.out[0].dtype != DType::f32) return "not f32";
+  for (std::span<const Sig> sigs : {c.in, c.out})
+    for (const Sig& s : sigs)
+      if (s.dtype == DType::f64) return "f64";
   for (std::span<const Sig> sigs : {c.in, c.out})
     for (const Sig& s : sigs)
       if (s.shape.count() == 0) return "empty";

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // conv2d and its gradients by Winograd's operations, where these are faster. A kernel is
-// transformed once for all that read it.
+// transformed once for all that read it. Images of 16 bits too, with everything between in f32:
+// there are no faster products for them but AMX's.
 #include <array>
 #include <map>
 
+#include "evenflow/backends/cpu/features.h"
 #include "evenflow/graph/pass.h"
 #include "evenflow/ops/conv_rules.h"
+#include "evenflow/ops/elementwise_attrs.h"
 #include "evenflow/ops/winograd.h"
 
 namespace evenflow {
@@ -37,14 +40,18 @@ class Winograd {
     for (const Windows& w : {g.h, g.w})
       if (w.size != 3 || w.stride != 1 || w.dilation != 1 || std::max(w.before, w.after) > 2)
         return r;
-    if (g.groups != 1 || r_.sig(x).dtype != DType::f32) return r;
+    const DType d = r_.sig(x).dtype;
+    if (g.groups != 1 || d == DType::f64 || (d == DType::bf16 && cpu::has_amx_bf16())) return r;
     r.tile = winograd_tile(g.n, g.h.out, g.w.out, g.c, g.filters);
     return r;
   }
   int transformed(int kernel, int64_t tile, bool flip, int like) {
     const auto [it, fresh] = transformed_.try_emplace({kernel, tile, flip}, -1);
-    if (fresh)
+    if (fresh) {
+      if (r_.sig(kernel).dtype != DType::f32)
+        kernel = emit("cast", CastAttrs{DType::f32}, {kernel}, like);
       it->second = emit("winograd_kernel", WinogradKernelAttrs{tile, flip}, {kernel}, like);
+    }
     return it->second;
   }
   template <class A>
@@ -74,7 +81,10 @@ class Winograd {
     const WinogradAttrs a = attrs_for(i, x, r_.call(i).in[2]);
     if (!a.tile) return;
     const int du = emit("winograd_conv2d_kernel_grad", a, {x, dy}, i);
-    put(i, emit("winograd_kernel_grad", WinogradKernelAttrs{.tile = a.tile}, {du}, i));
+    int dk = emit("winograd_kernel_grad", WinogradKernelAttrs{.tile = a.tile}, {du}, i);
+    if (const DType d = r_.sig(r_.call(i).out[0]).dtype; d != DType::f32)
+      dk = emit("cast", CastAttrs{d}, {dk}, i);
+    put(i, dk);
   }
 
   Rewriter r_;

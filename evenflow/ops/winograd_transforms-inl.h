@@ -7,82 +7,79 @@
 #define EVENFLOW_OPS_WINOGRAD_TRANSFORMS_INL_H_
 #endif
 
-#include <hwy/highway.h>
-
 #include <cstring>
 
+#include "evenflow/backends/cpu/tail-inl.h"
 #include "evenflow/backends/cpu/unroll.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace evenflow::cpu::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
 using Float = hn::ScalableTag<float>;
 using Vector = hn::Vec<Float>;
 
 // A vector of memory that may end before it: kPart says that it does, after n elements.
-template <bool kPart>
-HWY_INLINE Vector load_vector(const float* p, int64_t n) {
-  const Float d;
-  if constexpr (!kPart) return hn::LoadU(d, p);
-  HWY_ALIGN float rest[hn::MaxLanes(Float())] = {};
-  std::memcpy(rest, p, size_t(n) * sizeof(float));
-  return hn::Load(d, rest);
+template <bool kPart, class T>
+HWY_INLINE Vector load_vector(const T* p, int64_t n) {
+  if constexpr (kPart) return load_n(Float(), p, n);
+  return load(Float(), p);
 }
-template <bool kPart>
-HWY_INLINE void store_vector(Vector v, float* p, int64_t n) {
-  const Float d;
-  if constexpr (!kPart) return hn::StoreU(v, d, p);
-  HWY_ALIGN float rest[hn::MaxLanes(Float())];
-  hn::Store(v, d, rest);
-  std::memcpy(p, rest, size_t(n) * sizeof(float));
+template <bool kPart, class T>
+HWY_INLINE void store_vector(Vector v, T* p, int64_t n) {
+  if constexpr (kPart) return store_n(Float(), v, p, n);
+  store(Float(), v, p);
 }
 
 // The matrices of winograd_matrices(), on vectors that lie s and to places that lie t apart.
 template <int kTile>
 struct Winograd;
 
+// The transforms of images give half of their results at a time: both halves of a tile's columns do
+// not fit the registers. Input and output_grad: the first or the last ones; output: every other
+// one.
 template <>
 struct Winograd<4> {
   static constexpr float kA = 0.70710678f, kB = 1.41421356f;
-  static HWY_INLINE void input(const Vector* x, int s, Vector* to, int t) {  // B^T
+  template <int kHalf>
+  static HWY_INLINE void input(const Vector* x, Vector* to) {  // B^T
     const Float d;
-    const Vector two = hn::Set(d, 2.0f), half = hn::Set(d, 0.5f), more = hn::Set(d, 2.5f);
-    const Vector a = hn::Set(d, kA), b = hn::Set(d, kB);
-    const Vector even_a = hn::NegMulAdd(two, x[2 * s], x[4 * s]);
-    const Vector odd_a = hn::NegMulAdd(two, x[s], x[3 * s]);
-    const Vector even_b = hn::NegMulAdd(half, x[2 * s], x[4 * s]);
-    const Vector odd_b = hn::NegMulAdd(half, x[s], x[3 * s]);
-    to[0] = hn::NegMulAdd(more, x[2 * s], hn::Add(x[0], x[4 * s]));
-    to[t] = hn::MulAdd(a, odd_a, even_a);
-    to[2 * t] = hn::NegMulAdd(a, odd_a, even_a);
-    to[3 * t] = hn::MulAdd(b, odd_b, even_b);
-    to[4 * t] = hn::NegMulAdd(b, odd_b, even_b);
-    to[5 * t] = hn::NegMulAdd(more, x[3 * s], hn::Add(x[s], x[5 * s]));
+    const Vector more = hn::Set(d, 2.5f);
+    if constexpr (kHalf == 0) {
+      const Vector two = hn::Set(d, 2.0f), a = hn::Set(d, kA);
+      const Vector even = hn::NegMulAdd(two, x[2], x[4]), odd = hn::NegMulAdd(two, x[1], x[3]);
+      to[0] = hn::NegMulAdd(more, x[2], hn::Add(x[0], x[4]));
+      to[1] = hn::MulAdd(a, odd, even);
+      to[2] = hn::NegMulAdd(a, odd, even);
+    } else {
+      const Vector half = hn::Set(d, 0.5f), b = hn::Set(d, kB);
+      const Vector even = hn::NegMulAdd(half, x[2], x[4]), odd = hn::NegMulAdd(half, x[1], x[3]);
+      to[0] = hn::MulAdd(b, odd, even);
+      to[1] = hn::NegMulAdd(b, odd, even);
+      to[2] = hn::NegMulAdd(more, x[3], hn::Add(x[1], x[5]));
+    }
   }
-  static HWY_INLINE void output(const Vector* m, int s, Vector* to, int t) {  // A^T
+  template <int kHalf>
+  static HWY_INLINE void output(const Vector* m, Vector* to) {  // A^T
     const Float d;
-    const Vector sum_a = hn::Add(m[s], m[2 * s]), diff_a = hn::Sub(m[s], m[2 * s]);
-    const Vector sum_b = hn::Add(m[3 * s], m[4 * s]), diff_b = hn::Sub(m[3 * s], m[4 * s]);
-    to[0] = hn::Add(hn::Add(m[0], sum_a), sum_b);
-    to[t] = hn::MulAdd(hn::Set(d, kA), diff_a, hn::Mul(hn::Set(d, kB), diff_b));
-    to[2 * t] = hn::MulAdd(hn::Set(d, 0.5f), sum_a, hn::Add(sum_b, sum_b));
-    to[3 * t] =
-        hn::MulAdd(hn::Set(d, kA / 2), diff_a, hn::MulAdd(hn::Set(d, 2 * kB), diff_b, m[5 * s]));
+    if constexpr (kHalf == 0) {
+      const Vector sum_a = hn::Add(m[1], m[2]), sum_b = hn::Add(m[3], m[4]);
+      to[0] = hn::Add(hn::Add(m[0], sum_a), sum_b);
+      to[1] = hn::MulAdd(hn::Set(d, 0.5f), sum_a, hn::Add(sum_b, sum_b));
+    } else {
+      const Vector diff_a = hn::Sub(m[1], m[2]), diff_b = hn::Sub(m[3], m[4]);
+      to[0] = hn::MulAdd(hn::Set(d, kA), diff_a, hn::Mul(hn::Set(d, kB), diff_b));
+      to[1] = hn::MulAdd(hn::Set(d, kA / 2), diff_a, hn::MulAdd(hn::Set(d, 2 * kB), diff_b, m[5]));
+    }
   }
-  static HWY_INLINE void output_grad(const Vector* y, int s, Vector* to, int t) {  // A
+  template <int kHalf>
+  static HWY_INLINE void output_grad(const Vector* y, Vector* to) {  // A
     const Float d;
-    const Vector two = hn::Set(d, 2.0f), half = hn::Set(d, 0.5f);
-    const Vector a = hn::Set(d, kA), b = hn::Set(d, kB);
-    const Vector y0 = y[0], y3 = y[3 * s];
-    const Vector even_a = hn::MulAdd(half, y[2 * s], y0), odd_a = hn::MulAdd(half, y3, y[s]);
-    const Vector even_b = hn::MulAdd(two, y[2 * s], y0), odd_b = hn::MulAdd(two, y3, y[s]);
-    to[0] = y0;
-    to[t] = hn::MulAdd(a, odd_a, even_a);
-    to[2 * t] = hn::NegMulAdd(a, odd_a, even_a);
-    to[3 * t] = hn::MulAdd(b, odd_b, even_b);
-    to[4 * t] = hn::NegMulAdd(b, odd_b, even_b);
-    to[5 * t] = y3;
+    const Vector weight = hn::Set(d, kHalf ? 2.0f : 0.5f), root = hn::Set(d, kHalf ? kB : kA);
+    const Vector even = hn::MulAdd(weight, y[2], y[0]), odd = hn::MulAdd(weight, y[3], y[1]);
+    const Vector sum = hn::MulAdd(root, odd, even), diff = hn::NegMulAdd(root, odd, even);
+    if constexpr (kHalf == 0)
+      to[0] = y[0], to[1] = sum, to[2] = diff;
+    else
+      to[0] = sum, to[1] = diff, to[2] = y[3];
   }
   static HWY_INLINE void kernel(const Vector* k, int s, Vector* to, int t) {  // G
     const Float d;
@@ -111,23 +108,26 @@ struct Winograd<4> {
 
 template <>
 struct Winograd<2> {
-  static HWY_INLINE void input(const Vector* x, int s, Vector* to, int t) {
-    const Vector x1 = x[s], x2 = x[2 * s];
-    to[0] = hn::Sub(x[0], x2);
-    to[t] = hn::Add(x1, x2);
-    to[2 * t] = hn::Sub(x2, x1);
-    to[3 * t] = hn::Sub(x1, x[3 * s]);
+  template <int kHalf>
+  static HWY_INLINE void input(const Vector* x, Vector* to) {
+    if constexpr (kHalf == 0)
+      to[0] = hn::Sub(x[0], x[2]), to[1] = hn::Add(x[1], x[2]);
+    else
+      to[0] = hn::Sub(x[2], x[1]), to[1] = hn::Sub(x[1], x[3]);
   }
-  static HWY_INLINE void output(const Vector* m, int s, Vector* to, int t) {
-    to[0] = hn::Add(m[0], hn::Add(m[s], m[2 * s]));
-    to[t] = hn::Sub(hn::Sub(m[s], m[2 * s]), m[3 * s]);
+  template <int kHalf>
+  static HWY_INLINE void output(const Vector* m, Vector* to) {
+    if constexpr (kHalf == 0)
+      to[0] = hn::Add(m[0], hn::Add(m[1], m[2]));
+    else
+      to[0] = hn::Sub(hn::Sub(m[1], m[2]), m[3]);
   }
-  static HWY_INLINE void output_grad(const Vector* y, int s, Vector* to, int t) {
-    const Vector y0 = y[0], y1 = y[s];
-    to[0] = y0;
-    to[t] = hn::Add(y0, y1);
-    to[2 * t] = hn::Sub(y0, y1);
-    to[3 * t] = hn::Neg(y1);
+  template <int kHalf>
+  static HWY_INLINE void output_grad(const Vector* y, Vector* to) {
+    if constexpr (kHalf == 0)
+      to[0] = y[0], to[1] = hn::Add(y[0], y[1]);
+    else
+      to[0] = hn::Sub(y[0], y[1]), to[1] = hn::Neg(y[1]);
   }
   static HWY_INLINE void kernel(const Vector* k, int s, Vector* to, int t) {
     const Vector half = hn::Set(Float(), 0.5f), k0 = k[0], k2 = k[2 * s];
@@ -146,84 +146,125 @@ struct Winograd<2> {
   }
 };
 
-// The tile of an image whose rows begin at row[i], a vector of channels of it: B^T d B to v, its
-// points `point` apart. Columns outside [first, last) are zero.
-template <int kTile, bool kPart>
-HWY_INLINE void input_tile(const float* const* row, int64_t pixel, int64_t first, int64_t last,
-                           int64_t n, float* v, int64_t point) {
-  constexpr int kSize = kTile + 2;
+// A tile of an image, a vector of channels of it: where its rows begin, and from pixel to pixel.
+template <class T, int kSize>
+struct TileRows {
+  const T* row[kSize];
+  int64_t pixel;
+};
+// The same with nothing but zeros outside the columns [first, last) and behind n channels.
+template <class T, int kSize>
+struct TilePatch {
+  HWY_ALIGN T at[kSize][kSize][hn::MaxLanes(Float())];
+  TileRows<T, kSize> of(const TileRows<T, kSize>& from, int64_t first, int64_t last, int64_t n) {
+    std::memset(at, 0, sizeof at);
+    TileRows<T, kSize> r;
+    for (int i = 0; i < kSize; ++i) {
+      for (int64_t j = first; j < last; ++j)
+        std::memcpy(at[i][j], from.row[i] + j * from.pixel, size_t(n) * sizeof(T));
+      r.row[i] = at[i][0];
+    }
+    r.pixel = hn::MaxLanes(Float());
+    return r;
+  }
+};
+
+// B^T d B to v, its points `point` apart. Without the first or last column: these are zero.
+template <int kTile, int kHalf, bool kFirst, bool kLast, class T>
+HWY_INLINE void input_half(const TileRows<T, kTile + 2>& x, float* v, int64_t point) {
+  constexpr int kSize = kTile + 2, kRows = kSize / 2;
   const Float d;
-  Vector t[kSize * kSize];
+  Vector t[kRows * kSize];
   EVENFLOW_UNROLL
   for (int j = 0; j < kSize; ++j) {
-    if (j < first || j >= last) {
-      EVENFLOW_UNROLL
-      for (int i = 0; i < kSize; ++i) t[i * kSize + j] = hn::Zero(d);
-      continue;
-    }
-    Vector x[kSize];
+    const bool there = (kFirst || j > 0) && (kLast || j < kSize - 1);
+    Vector column[kSize], to[kRows];
     EVENFLOW_UNROLL
-    for (int i = 0; i < kSize; ++i) x[i] = load_vector<kPart>(row[i] + j * pixel, n);
-    Winograd<kTile>::input(x, 1, t + j, kSize);
+    for (int i = 0; i < kSize; ++i)
+      column[i] = there ? load(d, x.row[i] + j * x.pixel) : hn::Zero(d);
+    Winograd<kTile>::template input<kHalf>(column, to);
+    EVENFLOW_UNROLL
+    for (int i = 0; i < kRows; ++i) t[i * kSize + j] = to[i];
   }
   EVENFLOW_UNROLL
-  for (int i = 0; i < kSize; ++i) {
+  for (int i = 0; i < kRows; ++i) {
     Vector to[kSize];
-    Winograd<kTile>::input(t + i * kSize, 1, to, 1);
+    Winograd<kTile>::template input<0>(t + i * kSize, to);
+    Winograd<kTile>::template input<1>(t + i * kSize, to + kRows);
     EVENFLOW_UNROLL
-    for (int j = 0; j < kSize; ++j) hn::StoreU(to[j], d, v + (i * kSize + j) * point);
+    for (int j = 0; j < kSize; ++j)
+      hn::StoreU(to[j], d, v + ((kHalf * kRows + i) * kSize + j) * point);
   }
 }
+template <int kTile, bool kFirst, bool kLast, class T>
+void input_tile(const TileRows<T, kTile + 2>& x, float* v, int64_t point) {
+  input_half<kTile, 0, kFirst, kLast>(x, v, point);
+  input_half<kTile, 1, kFirst, kLast>(x, v, point);
+}
 
-// The same of a tile of dy: A d A^T. Only the first `columns` columns are there.
-template <int kTile, bool kPart>
-HWY_INLINE void output_grad_tile(const float* const* row, int64_t pixel, int64_t columns, int64_t n,
-                                 float* v, int64_t point) {
-  constexpr int kSize = kTile + 2;
+// The same of a tile of dy: A d A^T.
+template <int kTile, int kHalf, class T>
+HWY_INLINE void output_grad_half(const TileRows<T, kTile>& y, float* v, int64_t point) {
+  constexpr int kSize = kTile + 2, kRows = kSize / 2;
   const Float d;
-  Vector t[kSize * kTile];
+  Vector t[kRows * kTile];
   EVENFLOW_UNROLL
   for (int j = 0; j < kTile; ++j) {
-    Vector y[kTile];
+    Vector column[kTile], to[kRows];
     EVENFLOW_UNROLL
-    for (int i = 0; i < kTile; ++i)
-      y[i] = j < columns ? load_vector<kPart>(row[i] + j * pixel, n) : hn::Zero(d);
-    Winograd<kTile>::output_grad(y, 1, t + j, kTile);
+    for (int i = 0; i < kTile; ++i) column[i] = load(d, y.row[i] + j * y.pixel);
+    Winograd<kTile>::template output_grad<kHalf>(column, to);
+    EVENFLOW_UNROLL
+    for (int i = 0; i < kRows; ++i) t[i * kTile + j] = to[i];
   }
   EVENFLOW_UNROLL
-  for (int i = 0; i < kSize; ++i) {
+  for (int i = 0; i < kRows; ++i) {
     Vector to[kSize];
-    Winograd<kTile>::output_grad(t + i * kTile, 1, to, 1);
+    Winograd<kTile>::template output_grad<0>(t + i * kTile, to);
+    Winograd<kTile>::template output_grad<1>(t + i * kTile, to + kRows);
     EVENFLOW_UNROLL
-    for (int j = 0; j < kSize; ++j) hn::StoreU(to[j], d, v + (i * kSize + j) * point);
+    for (int j = 0; j < kSize; ++j)
+      hn::StoreU(to[j], d, v + ((kHalf * kRows + i) * kSize + j) * point);
   }
 }
+template <int kTile, class T>
+void output_grad_tile(const TileRows<T, kTile>& y, float* v, int64_t point) {
+  output_grad_half<kTile, 0>(y, v, point);
+  output_grad_half<kTile, 1>(y, v, point);
+}
 
-// A^T m A to the tile at y, of which rows x columns are there.
-template <int kTile, bool kPart>
-HWY_INLINE void output_tile(const float* m, int64_t point, float* y, int64_t row, int64_t pixel,
-                            int64_t rows, int64_t columns, int64_t n) {
-  constexpr int kSize = kTile + 2;
+// A^T m A to the tile at y.
+template <int kTile, int kHalf, class T>
+HWY_INLINE void output_half(const float* m, int64_t point, T* y, int64_t row, int64_t pixel) {
+  constexpr int kSize = kTile + 2, kRows = kTile / 2;
   const Float d;
-  Vector t[kTile * kSize];
+  Vector t[kRows * kSize];
   EVENFLOW_UNROLL
   for (int j = 0; j < kSize; ++j) {
-    Vector x[kSize];
+    Vector column[kSize], to[kRows];
     EVENFLOW_UNROLL
-    for (int i = 0; i < kSize; ++i) x[i] = hn::LoadU(d, m + (i * kSize + j) * point);
-    Winograd<kTile>::output(x, 1, t + j, kSize);
+    for (int i = 0; i < kSize; ++i) column[i] = hn::LoadU(d, m + (i * kSize + j) * point);
+    Winograd<kTile>::template output<kHalf>(column, to);
+    EVENFLOW_UNROLL
+    for (int i = 0; i < kRows; ++i) t[i * kSize + j] = to[i];
   }
   EVENFLOW_UNROLL
-  for (int i = 0; i < kTile; ++i) {
-    if (i >= rows) break;
-    Vector to[kTile];
-    Winograd<kTile>::output(t + i * kSize, 1, to, 1);
+  for (int i = 0; i < kRows; ++i) {
+    Vector even[kRows], odd[kRows];
+    Winograd<kTile>::template output<0>(t + i * kSize, even);
+    Winograd<kTile>::template output<1>(t + i * kSize, odd);
+    T* to = y + (kHalf + 2 * i) * row;
     EVENFLOW_UNROLL
-    for (int j = 0; j < kTile; ++j) {
-      if (j >= columns) break;
-      store_vector<kPart>(to[j], y + i * row + j * pixel, n);
+    for (int j = 0; j < kRows; ++j) {
+      store(d, even[j], to + 2 * j * pixel);
+      store(d, odd[j], to + (2 * j + 1) * pixel);
     }
   }
+}
+template <int kTile, class T>
+void output_tile(const float* m, int64_t point, T* y, int64_t row, int64_t pixel) {
+  output_half<kTile, 0>(m, point, y, row, pixel);
+  output_half<kTile, 1>(m, point, y, row, pixel);
 }
 
 }  // namespace evenflow::cpu::HWY_NAMESPACE
