@@ -2,7 +2,8 @@
 // Own matrix products: a block of 6 rows by a few vectors of C in registers, a panel of B in the
 // first cache (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008).
 // Every element of C is summed in the same order wherever it lies and however many threads there
-// are.
+// are. Where A has few rows and many columns, threads part the sum: each meets its own rows of B
+// again in the next product and in their update.
 #include <algorithm>
 #include <cstring>
 
@@ -43,6 +44,12 @@ constexpr int kVectors = 4;  // 24 accumulators of 32 registers
 constexpr int kVectors = 2;  // 12 of 16
 #endif
 constexpr int64_t kDepth = 128;  // of a panel: 32 KiB with 16 lanes
+// Whether part of a vector can be read and written without touching the rest.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_AVX2
+constexpr bool kMasks = true;
+#else
+constexpr bool kMasks = false;
+#endif
 // Of a panel with fewer vectors: as many accumulators, or the sums would wait for one another.
 constexpr int full_rows(int vectors) { return std::min(12, kRows * kVectors / vectors); }
 
@@ -51,26 +58,41 @@ int64_t panel_width() {
   return kVectors * int64_t(hn::Lanes(hn::ScalableTag<T>()));
 }
 
-// C[0..kM)[kV vectors] (+)= A[kM][k] B[k][kV vectors]
-template <int kM, int kV, class T>
-void micro(int64_t k, const T* a, int64_t a_row, int64_t a_k, const T* b, int64_t b_k, T* c,
-           int64_t ldc, bool add) {
+// C[0..kM)[kV vectors] (+)= A[kM][k] B[k][kV vectors]; kPart: of the last vector only `last` lanes.
+template <class T>
+struct Block {
+  int64_t k;
+  const T* a = nullptr;
+  int64_t a_row, a_k;
+  const T* b;
+  int64_t b_k;
+  T* c = nullptr;
+  int64_t ldc;
+  bool add;
+  int64_t last;
+};
+template <int kM, int kV, bool kPart, class T>
+void micro(const Block<T>& x) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t lanes = int64_t(hn::Lanes(d));
+  const auto mask = hn::FirstN(d, size_t(x.last));
   V sum[kM][kV];
   EVENFLOW_UNROLL
   for (int i = 0; i < kM; ++i) {
     EVENFLOW_UNROLL
     for (int v = 0; v < kV; ++v) sum[i][v] = hn::Zero(d);
   }
-  for (int64_t p = 0; p < k; ++p, a += a_k, b += b_k) {
+  const T *a = x.a, *b = x.b;
+  for (int64_t p = 0; p < x.k; ++p, a += x.a_k, b += x.b_k) {
     V right[kV];
     EVENFLOW_UNROLL
-    for (int v = 0; v < kV; ++v) right[v] = hn::LoadU(d, b + v * lanes);
+    for (int v = 0; v < kV; ++v)
+      right[v] = kPart && v == kV - 1 ? hn::MaskedLoad(mask, d, b + v * lanes)
+                                      : hn::LoadU(d, b + v * lanes);
     EVENFLOW_UNROLL
     for (int i = 0; i < kM; ++i) {
-      const V left = hn::Set(d, a[i * a_row]);
+      const V left = hn::Set(d, a[i * x.a_row]);
       EVENFLOW_UNROLL
       for (int v = 0; v < kV; ++v) sum[i][v] = hn::MulAdd(left, right[v], sum[i][v]);
     }
@@ -79,28 +101,32 @@ void micro(int64_t k, const T* a, int64_t a_row, int64_t a_k, const T* b, int64_
   for (int i = 0; i < kM; ++i) {
     EVENFLOW_UNROLL
     for (int v = 0; v < kV; ++v) {
-      T* to = c + i * ldc + v * lanes;
-      hn::StoreU(add ? hn::Add(hn::LoadU(d, to), sum[i][v]) : sum[i][v], d, to);
+      T* to = x.c + i * x.ldc + v * lanes;
+      if (kPart && v == kV - 1)
+        hn::BlendedStore(x.add ? hn::Add(hn::MaskedLoad(mask, d, to), sum[i][v]) : sum[i][v], mask,
+                         d, to);
+      else
+        hn::StoreU(x.add ? hn::Add(hn::LoadU(d, to), sum[i][v]) : sum[i][v], d, to);
     }
   }
 }
 
 template <class T>
-using Micro = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, bool);
+using Micro = void (*)(const Block<T>&);
 template <class T>
 struct Micros {
   Micro<T> full, rows[kRows + 1];
 };
-template <int kV, class T>
+template <int kV, bool kPart, class T>
 constexpr Micros<T> micros() {
-  return {micro<full_rows(kV), kV, T>,
-          {nullptr, micro<1, kV, T>, micro<2, kV, T>, micro<3, kV, T>, micro<4, kV, T>,
-           micro<5, kV, T>, micro<6, kV, T>}};
+  return {micro<full_rows(kV), kV, kPart, T>,
+          {nullptr, micro<1, kV, kPart, T>, micro<2, kV, kPart, T>, micro<3, kV, kPart, T>,
+           micro<4, kV, kPart, T>, micro<5, kV, kPart, T>, micro<6, kV, kPart, T>}};
 }
-template <class T>
-constexpr Micros<T> kMicros[] = {micros<1, T>(), micros<2, T>(),
+template <bool kPart, class T>
+constexpr Micros<T> kMicros[] = {micros<1, kPart, T>(), micros<2, kPart, T>(),
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_NEON
-                                 micros<3, T>(), micros<4, T>()
+                                 micros<3, kPart, T>(), micros<4, kPart, T>()
 #endif
 };
 
@@ -146,6 +172,15 @@ void pack_plain(const T* b, int64_t ldb, int64_t k, int64_t width, int64_t panel
   }
 }
 
+// In how many parts the sum is made.
+inline int64_t parts_of_sum(const Gemm& g) {
+  constexpr double kWork = 2e6;
+  if (g.m > 128 || double(g.m) * double(g.n) * double(g.k) < kWork) return 1;
+  int64_t parts = 1;
+  while (parts < 8 && g.k >= 512 * parts && g.k >= 8 * g.m * parts) parts *= 2;
+  return parts;
+}
+
 // One product of the batch.
 template <class T>
 void one(const Gemm& g, const T* a, const T* b, T* c) {
@@ -153,72 +188,98 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
   const int64_t panel = panel_width<T>(), panels = (g.n + panel - 1) / panel;
   auto vectors_of = [&](int64_t width) { return (width + lanes - 1) / lanes; };
   const int64_t a_row = g.trans_a ? 1 : g.lda, a_k = g.trans_a ? g.lda : 1;
-  // Whole panels of a plain B are read where they lie, unless there are rows enough to make up for
+  // Panels of a plain B are read where they lie, unless there are rows enough to make up for
   // packing them (rows a power of two apart fall on the same lines of the cache).
-  const bool direct = !g.trans_b && g.m < 96;
-  const int64_t packed_from = direct ? g.n / panel : 0;
+  const bool direct = !g.trans_b && g.m <= 128;
+  const int64_t packed_from = direct ? kMasks ? panels : g.n / panel : 0;
+  const int64_t parts = parts_of_sum(g), part = (g.k + parts - 1) / parts;
+  const int64_t packed_size = (panels - packed_from) * panel * g.k;
   T* packed = nullptr;
-  if (packed_from < panels) {
+  if (packed_size > 0 || parts > 1)
     packed =
-        static_cast<T*>(pack_memory((panels - packed_from) * panel * g.k * int64_t(sizeof(T))));
-    const int64_t grain = std::max<int64_t>(1, 65536 / (panel * g.k));
-    parallel_for(panels - packed_from, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t j = begin; j < end; ++j) {
-        const int64_t column = (packed_from + j) * panel, width = std::min(panel, g.n - column);
-        T* to = packed + j * panel * g.k;
-        if (g.trans_b)
-          pack_transposed(b + column * g.ldb, g.ldb, g.k, width, vectors_of(width) * lanes, to);
-        else
-          pack_plain(b + column, g.ldb, g.k, width, vectors_of(width) * lanes, to);
-      }
-    });
-  }
-  // A task is a block of rows by some panels, worth a few microseconds.
-  const int64_t block = g.m <= kRows ? g.m
-                        : g.m <= 96  ? ((g.m + 1) / 2 + kRows - 1) / kRows * kRows
-                                     : 8 * kRows;
+        static_cast<T*>(pack_memory((packed_size + (parts - 1) * g.m * g.n) * int64_t(sizeof(T))));
+  T* const sums = packed + packed_size;
+  auto pack = [&](int64_t j) {
+    const int64_t column = (packed_from + j) * panel, width = std::min(panel, g.n - column);
+    T* to = packed + j * panel * g.k;
+    if (g.trans_b)
+      pack_transposed(b + column * g.ldb, g.ldb, g.k, width, vectors_of(width) * lanes, to);
+    else
+      pack_plain(b + column, g.ldb, g.k, width, vectors_of(width) * lanes, to);
+  };
+  // Few rows: who needs a panel packs it.
+  constexpr int64_t kFewRows = 192;
+  const bool packs_itself = packed_size > 0 && g.m <= kFewRows && panels > 1;
+  if (packed_size > 0 && !packs_itself)
+    parallel_for(panels - packed_from, std::max<int64_t>(1, 65536 / (panel * g.k)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t j = begin; j < end; ++j) pack(j);
+                 });
+  // A task is a part of the sum of a block of rows by some panels, worth a few microseconds.
+  const int64_t block = g.m <= kRows || parts > 1 || packs_itself ? g.m
+                        : g.m <= kFewRows ? ((g.m + 1) / 2 + kRows - 1) / kRows * kRows
+                                          : 8 * kRows;
   const int64_t row_blocks = (g.m + block - 1) / block;
-  const double column_work = double(block) * double(g.k);
+  const int64_t width = std::min(panel, g.n);
+  const double column_work = double(block) * double(part);
   const int64_t group = std::max<int64_t>(
-      1, std::min<int64_t>(panels, int64_t(262144 / (column_work * double(panel)))));
+      1, std::min<int64_t>(panels, int64_t(262144 / (column_work * double(width)))));
   const int64_t groups = (panels + group - 1) / group;
-  const double work = column_work * double(panel) * double(group);
+  const double work = column_work * double(width) * double(group);
   const int64_t grain = std::max<int64_t>(1, int64_t(131072 / work));
-  parallel_for(row_blocks * groups, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(parts * row_blocks * groups, grain, [&](int64_t begin, int64_t end) {
     alignas(64) T rest[kRows * kVectors * hn::MaxLanes(hn::ScalableTag<T>())];
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t i0 = t / groups * block, i1 = std::min(g.m, i0 + block);
+      const int64_t s = t / (row_blocks * groups), r = t / groups % row_blocks;
+      const int64_t i0 = r * block, i1 = std::min(g.m, i0 + block);
       const int64_t j0 = t % groups * group, j1 = std::min(panels, j0 + group);
-      for (int64_t p = 0; p < g.k; p += kDepth) {
-        const int64_t depth = std::min(kDepth, g.k - p);
-        const bool add = g.accumulate || p > 0;
+      const int64_t p0 = s * part, p1 = std::min(g.k, p0 + part);
+      T* const result = s ? sums + (s - 1) * g.m * g.n : c;
+      const int64_t ldc = s ? g.n : g.ldc;
+      for (int64_t j = std::max(j0, packed_from); packs_itself && j < j1; ++j)
+        pack(j - packed_from);
+      const int64_t steps = (p1 - p0 + kDepth - 1) / kDepth, step = (p1 - p0 + steps - 1) / steps;
+      for (int64_t p = p0; p < p1; p += step) {
+        const int64_t depth = std::min(step, p1 - p);
+        const bool add = p > p0 || (s == 0 && g.accumulate);
         for (int64_t j = j0; j < j1; ++j) {
-          const int64_t column = j * panel, width = std::min(panel, g.n - column);
-          const int64_t vectors = vectors_of(width), wide = vectors * lanes;
-          const Micros<T>& micros = kMicros<T>[vectors - 1];
+          const int64_t column = j * panel, columns = std::min(panel, g.n - column);
+          const int64_t vectors = vectors_of(columns), wide = vectors * lanes;
+          const bool whole = columns == wide, masked = kMasks && !whole;
+          const Micros<T>& micros = (masked ? kMicros<kMasks, T> : kMicros<false, T>)[vectors - 1];
           const int64_t full = full_rows(int(vectors));
           const bool here = j < packed_from;
-          const T* right =
-              here ? b + p * g.ldb + column : packed + (j - packed_from) * panel * g.k + p * wide;
-          const int64_t b_k = here ? g.ldb : wide;
+          Block<T> x{.k = depth,
+                     .a_row = a_row,
+                     .a_k = a_k,
+                     .b = here ? b + p * g.ldb + column
+                               : packed + (j - packed_from) * panel * g.k + p * wide,
+                     .b_k = here ? g.ldb : wide,
+                     .ldc = whole || masked ? ldc : wide,
+                     .add = add && (whole || masked),
+                     .last = columns - (vectors - 1) * lanes};
           for (int64_t i = i0, rows; i < i1; i += rows) {
             rows = i1 - i >= full ? full : std::min<int64_t>(kRows, i1 - i);
             const Micro<T> f = rows == full ? micros.full : micros.rows[rows];
-            const T* left = a + i * a_row + p * a_k;
-            T* to = c + i * g.ldc + column;
-            if (width == wide) {
-              f(depth, left, a_row, a_k, right, b_k, to, g.ldc, add);
-              continue;
-            }
-            f(depth, left, a_row, a_k, right, b_k, rest, wide, false);
-            for (int64_t r = 0; r < rows; ++r)
-              for (int64_t x = 0; x < width; ++x)
-                to[r * g.ldc + x] =
-                    add ? to[r * g.ldc + x] + rest[r * wide + x] : rest[r * wide + x];
+            T* to = result + i * ldc + column;
+            x.a = a + i * a_row + p * a_k, x.c = whole || masked ? to : rest;
+            f(x);
+            if (whole || masked) continue;
+            for (int64_t y = 0; y < rows; ++y)
+              for (int64_t z = 0; z < columns; ++z)
+                to[y * ldc + z] = add ? to[y * ldc + z] + rest[y * wide + z] : rest[y * wide + z];
           }
         }
       }
     }
+  });
+  if (parts == 1) return;
+  parallel_for(g.m, std::max<int64_t>(1, 16384 / (g.n * parts)), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t s = 1; s < parts; ++s) {
+        const T* from = sums + ((s - 1) * g.m + i) * g.n;
+        for (int64_t j = 0; j < g.n; ++j) c[i * g.ldc + j] += from[j];
+      }
   });
 }
 
