@@ -13,6 +13,7 @@
 #include "evenflow/ops/scalar.h"
 #include "evenflow/ops/shape.h"
 #include "evenflow/ops/softmax.h"
+#include "evenflow/ops/softmax_rules.h"
 
 namespace evenflow {
 namespace {
@@ -21,20 +22,6 @@ Shape rows_of(const Sig& logits) {
   if (!s.rank()) fail({"logits is ", str(logits), ", expected a last extent of classes"});
   if (s[s.rank() - 1] < 1) fail({"logits is ", str(logits), ", expected at least one class"});
   return Shape(s.dims().first(size_t(s.rank() - 1)));
-}
-template <class T>
-int64_t label_at(const T* labels, int64_t row, int64_t classes) {
-  const int64_t l = labels[row];
-  if (l < 0 || l >= classes)
-    fail(Code::OutOfRange, {"labels[", row, "] is ", l, ", expected 0..", classes - 1});
-  return l;
-}
-template <class F>
-void with_labels(const View& labels, F f) {
-  if (labels.dtype() == DType::i32)
-    f(labels.as<int32_t>());
-  else
-    f(labels.as<int64_t>());
 }
 template <class F>
 void floats(DType d, F f) {

@@ -8,15 +8,10 @@
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/reduce.h"
+#include "evenflow/ops/softmax_rules.h"
 
 namespace evenflow {
 namespace {
-struct SoftmaxAttrs {
-  int64_t axis = -1;
-  static void fields(auto& self, auto&& field) {
-    field("axis", self.axis, "the axis that sums to one");
-  }
-};
 Sigs checked(std::span<const Sig> in, const SoftmaxAttrs& a) {
   if (a.axis < -kMaxRank || a.axis >= kMaxRank)
     fail({"axis is ", a.axis, ", expected an axis of x ", str(in[0])});

@@ -18,7 +18,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "evenflow/backends/cpu/gemm_kernel.cc"
 #include "hwy/foreach_target.h"
-#include "hwy/highway.h"
+#include "evenflow/backends/cpu/tail-inl.h"
 // clang-format on
 
 #ifndef EVENFLOW_BACKENDS_CPU_GEMM_KERNEL_ONCE
@@ -35,7 +35,6 @@ inline void* pack_memory(int64_t bytes) {
 
 HWY_BEFORE_NAMESPACE();
 namespace evenflow::cpu::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr int kRows = 6;
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_NEON
@@ -44,12 +43,6 @@ constexpr int kVectors = 4;  // 24 accumulators of 32 registers
 constexpr int kVectors = 2;  // 12 of 16
 #endif
 constexpr int64_t kDepth = 128;  // of a panel: 32 KiB with 16 lanes
-// Whether part of a vector can be read and written without touching the rest.
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_AVX2
-constexpr bool kMasks = true;
-#else
-constexpr bool kMasks = false;
-#endif
 // Of a panel with fewer vectors: as many accumulators, or the sums would wait for one another.
 constexpr int full_rows(int vectors) { return std::min(12, kRows * kVectors / vectors); }
 
@@ -191,7 +184,7 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
   // Panels of a plain B are read where they lie, unless there are rows enough to make up for
   // packing them (rows a power of two apart fall on the same lines of the cache).
   const bool direct = !g.trans_b && g.m <= 128;
-  const int64_t packed_from = direct ? kMasks ? panels : g.n / panel : 0;
+  const int64_t packed_from = direct ? kMasksMemory ? panels : g.n / panel : 0;
   const int64_t parts = parts_of_sum(g), part = (g.k + parts - 1) / parts;
   const int64_t packed_size = (panels - packed_from) * panel * g.k;
   T* packed = nullptr;
@@ -245,8 +238,9 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
         for (int64_t j = j0; j < j1; ++j) {
           const int64_t column = j * panel, columns = std::min(panel, g.n - column);
           const int64_t vectors = vectors_of(columns), wide = vectors * lanes;
-          const bool whole = columns == wide, masked = kMasks && !whole;
-          const Micros<T>& micros = (masked ? kMicros<kMasks, T> : kMicros<false, T>)[vectors - 1];
+          const bool whole = columns == wide, masked = kMasksMemory && !whole;
+          const Micros<T>& micros =
+              (masked ? kMicros<kMasksMemory, T> : kMicros<false, T>)[vectors - 1];
           const int64_t full = full_rows(int(vectors));
           const bool here = j < packed_from;
           Block<T> x{.k = depth,

@@ -26,6 +26,14 @@ const char* at(const void* p, DType dtype, int64_t i) {
   return static_cast<const char*>(p) + i * size_of(dtype);
 }
 
+// Chunks of a run that two or four threads share evenly: each meets the same part again in the next
+// loop, also where products have parted it by rows.
+int64_t even_chunk(int64_t n) {
+  if (n <= detail::kMapChunk) return detail::kMapChunk;
+  const int64_t chunks = ((n - 1) / detail::kMapChunk + 4) / 4 * 4;
+  return ((n - 1) / chunks + 64) / 64 * 64;
+}
+
 template <class T>
 class Tiles {
  public:
@@ -39,7 +47,7 @@ class Tiles {
     if (last == 0 || inner_ * 2 > kTile) {
       outer_axes_ = last;
       rows_ = 1;
-      length_ = direct && last == 0 ? detail::kMapChunk : kTile;
+      length_ = direct && last == 0 ? even_chunk(inner_) : kTile;
       pieces_ = (inner_ - 1) / length_ + 1;
     } else {
       outer_axes_ = last - 1;
