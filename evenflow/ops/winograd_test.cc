@@ -105,6 +105,30 @@ TEST(Winograd, IsTheConvolutionInF32ToItsBound) {
       }
 }
 
+// Images of 16 bits: what is between them and their result is in f32, so that only the result is
+// rounded. Half an ulp is 2^-9 of a bf16, 2^-12 of an f16; no element is beyond 6 standard
+// deviations.
+TEST(Winograd, RoundsImagesOf16BitsOnce) {
+  const std::vector<int64_t> p = {1, 1, 1, 1};
+  for (DType d : {DType::bf16, DType::f16})
+    for (int64_t tile : {4, 2}) {
+      SCOPED_TRACE(concat({str(d), " tile ", tile}));
+      const Tensor x = random({4, 15, 13, 24}, d, 1), k = random({3, 3, 24, 40}, DType::f32, 2),
+                   dy = random({4, 15, 13, 40}, d, 3);
+      const Three want = by_conv(wide(x), wide(k), wide(dy), p),
+                  got = by_winograd(x, k, dy, p, tile);
+      EXPECT_EQ(got.y.dtype(), d);
+      EXPECT_EQ(got.dx.dtype(), d);
+      EXPECT_EQ(got.dk.dtype(), DType::f32);
+      const double half = d == DType::bf16 ? 0x1p-9 : 0x1p-12;
+      for (const Error& e : {error(wide(got.y), want.y), error(wide(got.dx), want.dx)}) {
+        EXPECT_LT(e.worst, 6 * half);
+        EXPECT_LT(e.rms, half);
+      }
+      EXPECT_LT(error(got.dk, want.dk).worst, 1.5e-5);
+    }
+}
+
 // Images the size of an epoch's batch: 8192 tiles go into each sum.
 TEST(Winograd, SumsOfManyTilesKeepTheirDigits) {
   const std::vector<int64_t> p = {1, 1, 1, 1};
