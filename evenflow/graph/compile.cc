@@ -140,13 +140,16 @@ struct Function::Impl {
 };
 
 void Function::Impl::plan(Program& p, Passes passes, const std::string& title) const {
-  const Graph optimised = optimise(p.graph, passes, {}, {options.activations, options.tile});
-  p.before = nullptr;
-  if (p.targets.empty() && !options.use_reference) {
-    std::vector<char> steady;
+  const bool writes = !p.targets.empty();
+  std::vector<char> steady;
+  if (!writes)
     for (auto& l : p.leaves)
       steady.push_back(l.var &&
                        !l.var->fixed_address);  // whose memory others may write without a commit
+  const Graph optimised =
+      optimise(p.graph, passes, {}, {options.activations, options.tile, steady});
+  p.before = nullptr;
+  if (!writes && !options.use_reference) {
     if (Hoisted h = hoist(optimised, steady); h.any()) {
       p.before = std::make_shared<Program::Before>();
       p.before->plan = std::make_shared<Plan>(h.before, std::vector<Role>(h.before.results.size()));

@@ -5,17 +5,26 @@
 
 namespace evenflow {
 
+std::vector<char> known_values(const Graph& g, const std::vector<char>& steady) {
+  std::vector<char> known(g.values.size());
+  for (size_t i = 0; i < steady.size(); ++i) known[size_t(g.leaves[i])] = steady[i];
+  for (auto& [v, b] : g.constants) known[size_t(v)] = 1;
+  for (const Graph::Call& c : g.calls) {
+    const bool all = !c.op->traits.random && !c.in.empty() &&
+                     std::all_of(c.in.begin(), c.in.end(), [&](int v) { return known[size_t(v)]; });
+    for (int v : c.out) known[size_t(v)] = all;
+  }
+  return known;
+}
+
 Hoisted hoist(const Graph& g, const std::vector<char>& steady) {
   Hoisted h;
-  std::vector<char> known(g.values.size()), early(g.calls.size());
-  for (size_t i = 0; i < g.leaves.size(); ++i) known[size_t(g.leaves[i])] = steady[i];
-  for (auto& [v, b] : g.constants) known[size_t(v)] = 1;
+  const std::vector<char> known = known_values(g, steady);
+  std::vector<char> early(g.calls.size());
   std::vector<char> worked(g.values.size());  // by a call that does something
   for (size_t i = 0; i < g.calls.size(); ++i) {
-    const Graph::Call& c = g.calls[i];
-    early[i] = !c.op->traits.random && !c.in.empty() &&
-               std::all_of(c.in.begin(), c.in.end(), [&](int v) { return known[size_t(v)]; });
-    for (int v : c.out) known[size_t(v)] = worked[size_t(v)] = early[i];
+    early[i] = !g.calls[i].out.empty() && known[size_t(g.calls[i].out[0])];
+    for (int v : g.calls[i].out) worked[size_t(v)] = early[i];
   }
   std::vector<char> needed(g.values.size());
   for (size_t i = 0; i < g.calls.size(); ++i)

@@ -7,13 +7,17 @@
 
 namespace evenflow {
 
+/// Which values are made of steady leaves and constants alone. `steady[i]`: leaf i is a variable;
+/// absent ones are not. What random calls make never is.
+std::vector<char> known_values(const Graph& graph, const std::vector<char>& steady);
+
 struct Hoisted {
   Graph before;  ///< leaves: `leaves` of the whole graph; results: what `main` needs of it
   Graph main;    ///< the whole graph's leaves, then the results of `before`
   std::vector<int> leaves;  ///< numbers of the whole graph's leaves that `before` reads
   bool any() const { return !before.calls.empty(); }
 };
-/// `steady[i]`: leaf i is a variable. Random calls stay where they are.
+/// Takes out the calls whose outputs are known_values().
 Hoisted hoist(const Graph& graph, const std::vector<char>& steady);
 
 }  // namespace evenflow

@@ -105,21 +105,26 @@ void Rewriter::reroute(int i, int value, int by) {
   std::replace(in.begin(), in.end(), value, by);
   for (int v : in) readers_[size_t(v)].push_back(i);
 }
-void Rewriter::expand(int i) {
-  const Graph ref = reference_of(g_, call(i));
-  std::vector<int> at(ref.values.size(), -1);
-  for (size_t k = 0; k < ref.leaves.size(); ++k) at[size_t(ref.leaves[k])] = call(i).in[k];
-  for (auto& [v, b] : ref.constants)
-    g_.constants.push_back({at[size_t(v)] = g_.add_value(ref.values[size_t(v)]), b});
+std::vector<int> Rewriter::insert(const Graph& part, const std::vector<int>& in, int like) {
+  std::vector<int> at(part.values.size(), -1);
+  auto there = [&](const std::vector<int>& values) {
+    std::vector<int> r;
+    for (int v : values) r.push_back(at[size_t(v)]);
+    return r;
+  };
+  for (size_t k = 0; k < part.leaves.size(); ++k) at[size_t(part.leaves[k])] = in[k];
+  for (auto& [v, b] : part.constants)
+    g_.constants.push_back({at[size_t(v)] = g_.add_value(part.values[size_t(v)]), b});
   producer_.resize(g_.values.size(), -1), readers_.resize(g_.values.size());
-  for (auto& c : ref.calls) {
-    std::vector<int> in;
-    for (int v : c.in) in.push_back(at[size_t(v)]);
-    const std::vector<int> out = emit(*c.op, c.attrs, std::move(in), i);
+  for (auto& c : part.calls) {
+    const std::vector<int> out = emit(*c.op, c.attrs, there(c.in), like);
     for (size_t k = 0; k < out.size(); ++k) at[size_t(c.out[k])] = out[k];
   }
-  const std::vector<int> out = call(i).out;
-  for (size_t k = 0; k < out.size(); ++k) replace(out[k], at[size_t(ref.results[k])]);
+  return there(part.results);
+}
+void Rewriter::expand(int i) {
+  const std::vector<int> out = call(i).out, by = insert(reference_of(g_, call(i)), call(i).in, i);
+  for (size_t k = 0; k < out.size(); ++k) replace(out[k], by[k]);
   erase(i);
 }
 void Rewriter::replace(int v, int by) {
@@ -177,6 +182,11 @@ void Rewriter::finish() {
   for (int i : order) sorted.push_back(std::move(g_.calls[size_t(i)]));
   if (order.size() != size_t(std::count(needed.begin(), needed.end(), 1)))
     fail(Code::Internal, {"passes: the rewritten graph has a cycle"});
+  std::erase_if(g_.constants, [&](auto& c) {
+    const auto& r = readers(c.first);
+    return !is_result(c.first) &&
+           std::none_of(r.begin(), r.end(), [&](int i) { return needed[size_t(i)]; });
+  });
   g_.calls = std::move(sorted);
 }
 

@@ -20,6 +20,9 @@ namespace evenflow {
 struct PassOptions {
   Activations activations = Activations::automatic;
   int64_t tile = 0;
+  /// Of each leaf, in a program that writes nothing: whether it is a variable, and keeps its value
+  /// from run to run. Empty: of none.
+  std::vector<char> steady = {};
 };
 struct PassDef {
   std::string_view summary;
@@ -71,6 +74,8 @@ class Rewriter {
   /// Adds a call with the line and name of call `like`, to run about where that runs; gives its
   /// outputs.
   std::vector<int> emit(const OpDef& op, AttrPtr attrs, std::vector<int> in, int like);
+  /// Adds the calls of `part`, with these values for its leaves; gives its results.
+  std::vector<int> insert(const Graph& part, const std::vector<int>& in, int like);
   /// This call takes `by` from now on where it took `value`.
   void reroute(int call, int value, int by);
   /// Puts the reference of a call in its place, one level deep.
