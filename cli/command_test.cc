@@ -194,6 +194,16 @@ TEST(Predict, gives_what_the_library_gives) {
   ASSERT_EQ(got.sig, want.sig());
   EXPECT_EQ(std::memcmp(got.data->data(), want.data(), size_t(want.sig().bytes())), 0);
 }
+TEST(Predict, exact_gives_the_bits_of_the_net_as_it_was_written) {
+  Files f;
+  ASSERT_EQ(evenflow({"predict", f.model, "--input", f.x, "--output", f.out, "--exact"}).status, 0);
+  const Array got = load_array(f.out);
+  const Passes before = default_passes();
+  set_default_passes(Passes::none);
+  const Tensor want = load_model(f.model).predict(f.digits, {.batch_size = 256});
+  set_default_passes(before);
+  EXPECT_EQ(std::memcmp(got.data->data(), want.data(), size_t(want.sig().bytes())), 0);
+}
 TEST(Predict, takes_batches_of_any_size_integers_and_nothing) {
   Files f;
   save_array(f.x, cast(f.digits * 16, DType::u8));

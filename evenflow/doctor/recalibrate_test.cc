@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 
 #include "evenflow/data/digits.h"
+#include "evenflow/graph/compile.h"
 #include "evenflow/model/layers.h"
 #include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/shape.h"
@@ -65,6 +66,30 @@ TEST(Recalibrate, every_layer_has_the_statistics_of_all_of_x_under_those_before_
     expect_near(get(norm(m, done[i].layer).moving_mean), mean, 1e-5);
     expect_near(get(norm(m, done[i].layer).moving_variance), variance, 1e-5);
   }
+}
+// The same in the graph: a layer that keeps precise averages, called in training on each batch.
+TEST(Recalibrate, precise_averages_of_a_compiled_step_are_the_same_numbers) {
+  auto one_norm = [] {
+    set_random_seed(12);
+    return Sequential({to_layer(Input({8, 8, 1})), Conv2D({.filters = 4, .kernel_size = 3}),
+                       BatchNormalization({.averages = BatchNormAverages::precise, .name = "norm"}),
+                       ReLU()});
+  };
+  const Model called = one_norm(), stepped = one_norm();
+  const Tensor x = digits(200);
+  recalibrate(called, x, {.batch_size = 32});
+  auto step = compile([&](const Tensor& t) { return stepped(t, {.training = true}); });
+  int64_t at = 0;
+  for (const int64_t size : {7, 64, 100, 29}) {
+    step(slice(x, {at, 0, 0, 0}, {size, 8, 8, 1}));
+    at += size;
+  }
+  expect_near(get(norm(stepped, "norm").moving_mean), get(norm(called, "norm").moving_mean), 1e-6);
+  expect_near(get(norm(stepped, "norm").moving_variance), get(norm(called, "norm").moving_variance),
+              1e-6);
+  const auto [mean, variance] = statistics(layer_inputs(called, {"norm"}, x)[0]);
+  expect_near(get(norm(stepped, "norm").moving_mean), mean, 1e-6);
+  expect_near(get(norm(stepped, "norm").moving_variance), variance, 1e-6);
 }
 TEST(Recalibrate, the_batch_size_does_not_matter) {
   const Model a = net(), b = net();

@@ -38,7 +38,7 @@ Hoisted hoist(const Graph& g, const std::vector<char>& steady) {
     (early[i] ? h.before : h.main).calls.push_back(g.calls[i]);
   for (size_t v = 0; v < g.values.size(); ++v)
     if (needed[v] && worked[v]) h.main.leaves.push_back(int(v)), h.before.results.push_back(int(v));
-  for (size_t i = 0; i < g.leaves.size(); ++i)
+  for (size_t i = 0; i < steady.size(); ++i)
     if (steady[i]) h.before.leaves.push_back(g.leaves[i]), h.leaves.push_back(int(i));
   return h;
 }

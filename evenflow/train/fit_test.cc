@@ -34,6 +34,29 @@ FitOptions quiet(int64_t epochs = 1, int64_t batch = 32) {
   return {.batch_size = batch, .epochs = epochs, .verbose = 0, .shuffle = false};
 }
 
+// By every pass: batch norm folded, Winograd's convolutions, regions along the batch.
+TEST(Predict, NetsOfKerasPredictAsInKeras) {
+  int n = 0, folded = 0;
+  for (const json& net : reference::nets()) {
+    if (net["expect"] != "predict" || !net["x"].is_string() || !net["prediction"].is_string())
+      continue;
+    SCOPED_TRACE(net["name"].get<std::string>());
+    const Model model = load_model(reference::net_file(net["model"]));
+    const Tensor x = reference::net_array(net["x"]), want = reference::net_array(net["prediction"]);
+    const Passes before = default_passes();
+    set_default_passes(Passes::all);
+    const Tensor y = model.predict(x);
+    set_default_passes(Passes::exact);
+    folded += y.to_vector() != model.predict(x).to_vector();
+    set_default_passes(before);
+    EXPECT_EQ(
+        reference::difference(cast(y, DType::f32), want, {net.value("tolerance", 2e-5), 2e-5}), "");
+    ++n;
+  }
+  EXPECT_GE(n, 45);
+  EXPECT_GE(folded, 10);
+}
+
 TEST(Fit, NetsTrainToKerassWeights) {
   int n = 0;
   for (const json& net : reference::nets()) {

@@ -570,6 +570,29 @@ def norm_models():
         assert why is None, (layers.__name__, why)
 
 
+def residual_net():
+    """He et al. 2016, section 4.2, n = 3, with a quarter of the channels."""
+    r = rng("resnet20")
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(8)
+
+    def conv_bn(x, filters, size, stride):
+        x = L.Conv2D(filters, size, strides=stride, padding="same", use_bias=False)(x)
+        return L.BatchNormalization()(x)
+
+    inputs = keras.Input((16, 16, 3))
+    x = L.ReLU()(conv_bn(inputs, 4, 3, 1))
+    for stage in range(3):
+        for block in range(3):
+            filters, stride = 4 << stage, 2 if stage and not block else 1
+            y = conv_bn(L.ReLU()(conv_bn(x, filters, 3, stride)), filters, 3, 1)
+            skip = conv_bn(x, filters, 1, stride) if stride > 1 else x
+            x = L.ReLU()(L.Add()([y, skip]))
+    model = keras.Model(inputs, L.Dense(10, activation="softmax")(L.GlobalAveragePooling2D()(x)), name="resnet20")
+    stir(model, r)
+    keep(model, "resnet20", r.normal(0.3, 1, (9, 16, 16, 3)).astype(np.float32), note="ResNet-20's blocks, narrower")
+
+
 def make():
     shutil.rmtree(FOLDER, ignore_errors=True)
     os.makedirs(FOLDER)
@@ -578,6 +601,7 @@ def make():
     named_nets()
     edge_models()
     norm_models()
+    residual_net()
     dump = lambda v: json.dumps(v, separators=(",", ":"), ensure_ascii=False)
     with open(os.path.join(FOLDER, "nets.json"), "w") as f:
         f.write('{"versions":' + dump(versions()) + ',\n"nets":[\n' + ",\n".join(map(dump, nets)) + "\n]}\n")
