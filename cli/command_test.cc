@@ -403,7 +403,8 @@ TEST(Export, the_runtime_alone_predicts_the_same_bits) {
   const std::string program = EVENFLOW_EXAMPLES "/04_saved_graph";
   for (const Tensor& x : {f.digits, Dataset(Tensors{f.digits}).take(1).all()[0]}) {
     save_array(f.x, x);
-    ASSERT_EQ(evenflow({"predict", f.model, "--input", f.x, "--output", f.out}).status, 0);
+    ASSERT_EQ(evenflow({"predict", f.model, "--input", f.x, "--output", f.out, "--exact"}).status,
+              0);
     const Said r = run({program, graph, f.x, again});
     ASSERT_EQ(r.status, 0) << r.err;
     EXPECT_EQ(r.out, "predict: digit f32[2,8,8,1] -> class f32[2,10]\n");
