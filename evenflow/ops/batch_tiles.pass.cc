@@ -65,6 +65,17 @@ class Tiler {
         if (rows(v) != n) return false;
     return any;
   }
+  // Whether what every tile would read or add to anew, as a dense layer's weights, does not stay in
+  // the cache, and is more than the rows themselves.
+  bool weighs_more(int call) const {
+    const Graph::Call& c = g_.calls[size_t(call)];
+    const Cut& cut = cuts_[size_t(call)];
+    int64_t rows = 0, all = 0;
+    for (size_t i = 0; i < c.in.size(); ++i)
+      if (!is_shape_only(c, i)) (cut.whole(i) ? all : rows) += sig(c.in[i]).bytes();
+    for (int v : c.out) (cut.rule.join == BatchRule::rows ? rows : all) += sig(v).bytes();
+    return all > kTileBytes && all * kTilesAtLeast > rows;
+  }
   // The batch of the largest value that more than an element-wise call cuts.
   bool choose_batch() {
     int64_t most = 0, n = 0;
@@ -81,7 +92,8 @@ class Tiler {
           most = sig(c.in[k]).bytes(), n = rows(c.in[k]);
     }
     if (n < (options_.tile ? options_.tile + 1 : kTilesAtLeast)) return false;
-    for (size_t i = 0; i < cuts_.size(); ++i) cuts_[i].on = cuts_[i].on && has_rows(int(i), n);
+    for (size_t i = 0; i < cuts_.size(); ++i)
+      cuts_[i].on = cuts_[i].on && has_rows(int(i), n) && (options_.tile || !weighs_more(int(i)));
     batch_ = n;
     return true;
   }
@@ -115,7 +127,8 @@ class Tiler {
       for (int i : calls) {
         heavy |=
             !g_.calls[size_t(i)].op->traits.pointwise && !g_.calls[size_t(i)].op->traits.reshape;
-        for (int v : g_.calls[size_t(i)].out) bytes += sig(v).bytes();
+        if (cuts_[size_t(i)].rule.join == BatchRule::rows)
+          for (int v : g_.calls[size_t(i)].out) bytes += sig(v).bytes();
       }
       if (calls.size() < 2 || !heavy || (!options_.tile && bytes < kLeastBytes)) continue;
       for (int i : calls) group_[size_t(i)] = int(groups_.size());

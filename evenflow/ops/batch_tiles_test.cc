@@ -101,6 +101,22 @@ TEST(BatchTiles, TheNetIsCutIntoRegions) {
 TEST(BatchTiles, SmallWorkStaysAsItIs) {
   EXPECT_THAT(optimised(Net(DType::f32), 4), testing::Not(testing::HasSubstr("batch_tiles")));
 }
+// Each tile would read a dense layer's weights anew, and add to their gradient.
+TEST(BatchTiles, WeightsThatWeighMoreThanTheirRowsAreReadOnce) {
+  const auto after = [](int64_t units) {
+    const Sig x{DType::f32, {4096, units}}, w{DType::f32, {units, units}};
+    return str(
+        optimise(trace({x, w, w},
+                       [](const Tensors& t) -> Tensors {
+                         const Tensor y = matmul(relu(matmul(t[0], t[1])), t[2]);
+                         return {y, gradient(reduce_mean(square(y)), std::vector<Wrt>{t[1]})[0]};
+                       })
+                     .graph,
+                 Passes::all));
+  };
+  EXPECT_THAT(after(256), testing::HasSubstr("batch_tiles"));
+  EXPECT_THAT(after(2048), testing::Not(testing::HasSubstr("batch_tiles")));
+}
 TEST(BatchTiles, F64EqualsTheUncutGraph) {
   for (int64_t n : {128, 125}) {  // the last tile is a part of one
     const Tensors expected = run(Net(DType::f64), n, Passes::none),
