@@ -151,17 +151,20 @@ std::vector<double> map_curves(const std::vector<Curve>& curves,
   for (auto& c : curves) v.push_back(f(c));
   return v;
 }
-const Bench::Pair& Bench::pair() {
-  if (pair_) return *pair_;
+const Bench::Pair& Bench::pair(const std::string& activation) {
+  if (const auto known = pairs_.find(activation); known != pairs_.end()) return known->second;
   Pair p;
+  p.plain_net.activation = activation;
+  if (activation == "relu") p.plain_net.deviation = 0.15;
+  p.normed_net = p.plain_net, p.normed_net.norm = Net::batch;
   // The plain net gets the best of a wide choice: every third step of a decade.
-  for (double r = 0.01; r < 40; r *= std::sqrt(10.)) p.rates.push_back(r);
+  for (double r = 0.001; r < 40; r *= std::sqrt(10.)) p.rates.push_back(r);
   const Training base = training();
   const auto tuning =
       grid("the plain net's learning rate", p.rates.size(), [&](size_t i, uint64_t seed) {
         Training t = base;
         t.rate = p.rates[i];
-        return train(Net{}.make(seed), t, seed);
+        return train(p.plain_net.make(seed), t, seed);
       });
   size_t chosen = 0;
   for (size_t i = 0; i < p.rates.size(); ++i) {
@@ -176,12 +179,10 @@ const Bench::Pair& Bench::pair() {
   p.normed = grid("the same with batch normalisation", 1, [&](size_t, uint64_t seed) {
     Training t = base;
     t.rate = p.rate;
-    Net net;
-    net.norm = Net::batch;
-    return train(net.make(seed), t, seed);
+    return train(p.normed_net.make(seed), t, seed);
   })[0];
   p.plain_best = Spread(map_curves(p.plain, [](const Curve& c) { return c.best(); })).mean;
-  return pair_.emplace(std::move(p));
+  return pairs_.emplace(activation, std::move(p)).first->second;
 }
 
 Band band(const std::string& name, const std::vector<Curve>& curves, int color) {
