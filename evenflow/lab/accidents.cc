@@ -53,13 +53,15 @@ Outcome run_r8(Bench& bench) {
   const int64_t size = std::min<int64_t>(64, bench.options.train.size() / 2 * 2);
   const Dataset data = bench.train_batches(size, bench.options.seed);
   const int64_t batches = std::min<int64_t>(8, data.batches());
-  auto fresh = [&](const char* policy = "float32") {
+  auto fresh = [&](const char* policy = "float32",
+                   Activations activations = Activations::automatic) {
     const std::string before = dtype_policy();
     set_dtype_policy(policy);
     Sequential m = normed().make(bench.options.seed);
     set_dtype_policy(before);
-    m.compile(
-        {.optimizer = SGD({.learning_rate = 0.1}), .loss = "sparse_categorical_crossentropy"});
+    m.compile({.optimizer = SGD({.learning_rate = 0.1}),
+               .loss = "sparse_categorical_crossentropy",
+               .activations = activations});
     return m;
   };
   std::vector<std::vector<std::string>> rows{{"accident", "elsewhere", "here"}};
@@ -143,6 +145,22 @@ Outcome run_r8(Bench& bench) {
           "one update for each half (keras#16633)");
   compare(twice, "Two calls in one step, as in a GAN.",
           "two updates; in PyTorch an error with DDP (pytorch#175024)");
+
+  // Normalised a second time for the backward pass, against kept.
+  {
+    const Sequential kept = fresh("float32", Activations::keep),
+                     again = fresh("float32", Activations::recompute);
+    trained(kept, {}), trained(again, {});
+    const auto &a = first_norm(again).impl(), &b = first_norm(kept).impl();
+    const double updates = a.update_count.read().item(),
+                 off = std::max(largest(a.moving_mean, b.moving_mean),
+                                largest(a.moving_variance, b.moving_variance));
+    judge("Recomputed activations.", "averages updated again in the backward pass (pytorch#96136)",
+          concat({updates, " updates of the averages in ", batches,
+                  " steps; they differ from those of kept activations by ", number(off),
+                  " of their size."}),
+          updates == double(batches) && off < 1e-4);
+  }
 
   // Reading the model in between: evaluation does not touch the statistics.
   const bool looked = undisturbed == trained(fresh(), [&](const Sequential& m, int64_t i) {

@@ -13,7 +13,7 @@ namespace evenflow::lab {
 Sequential Net::make(uint64_t seed) const {
   int64_t made = 0;
   auto kernel = [&] {
-    Initializer init("RandomNormal", 0, deviation);
+    Initializer init = deviation ? Initializer("RandomNormal", 0, deviation) : "HeNormal";
     init.seed = int64_t(seed * 64) + made++;
     return init;
   };
@@ -99,7 +99,9 @@ Curve Bench::train(const Sequential& net, const Training& t, uint64_t seed,
                    const Look& look) const {
   net.compile({.optimizer = SGD({.learning_rate = t.rate, .momentum = t.momentum}),
                .loss = "sparse_categorical_crossentropy",
-               .metrics = {"accuracy"}});
+               .metrics = {"accuracy"},
+               .micro_batch_size = t.micro_batch,
+               .exact_micro_batches = t.exact});
   const Dataset data = train_batches(t.batch, seed);
   const int64_t batches = data.batches();
   Curve c;
@@ -155,7 +157,7 @@ const Bench::Pair& Bench::pair(const std::string& activation) {
   if (const auto known = pairs_.find(activation); known != pairs_.end()) return known->second;
   Pair p;
   p.plain_net.activation = activation;
-  if (activation == "relu") p.plain_net.deviation = 0.15;
+  if (activation == "relu") p.plain_net.deviation = 0;
   p.normed_net = p.plain_net, p.normed_net.norm = Net::batch;
   // The plain net gets the best of a wide choice: every third step of a decade.
   for (double r = 0.001; r < 40; r *= std::sqrt(10.)) p.rates.push_back(r);

@@ -19,7 +19,9 @@ struct Net {
   std::string activation = "sigmoid";
   enum Norm { none, batch, layer } norm = none;
   BatchNormalizationConfig batch_norm = {};
-  double deviation = 0.1;  ///< of the normal distribution that kernels begin with
+  /// Of the normal distribution that kernels begin with; 0: He's, the root of 2 / inputs (He et
+  /// al. 2015).
+  double deviation = 0.1;
   /// The same kernels for the same seed, whatever the normalisation.
   Sequential make(uint64_t seed) const;
 };
@@ -28,6 +30,8 @@ struct Training {
   int64_t batch = 60, steps = 1000;
   int64_t every = 10;  ///< steps between looks at the test data
   double momentum = 0;
+  int64_t micro_batch = 0;        ///< samples at a time, as in compile(); 0: the whole batch
+  bool exact = false;             ///< micro-batches are normalised together
   bool diverges_for_good = true;  ///< stops at the first loss that is not finite
 };
 /// Of one training; the first point is before the first step.
@@ -76,7 +80,7 @@ class Bench {
   uint64_t seed_of(size_t i) const { return options.seed + i; }
 
   /// The paper's net without and with batch normalisation at the learning rate that is best for it
-  /// without: made on first use. With ReLUs, kernels begin with a deviation of 0.15.
+  /// without: made on first use. With ReLUs, kernels begin as He's.
   struct Pair {
     Net plain_net, normed_net;
     double rate;                               ///< the best for the plain net

@@ -94,6 +94,36 @@ TEST(Lab, DivergenceEndsATraining) {
   EXPECT_EQ(c.last(), 0);
 }
 
+// R6: parts of a batch, normalised together or each by itself.
+TEST(Lab, ExactMicroBatchesTrainAsTheWholeBatch) {
+  Options o = digits();
+  const Bench bench(o);
+  Net net;
+  net.norm = Net::batch;
+  const Training whole{.rate = 0.1, .batch = 32, .steps = 20, .every = 10};
+  Training parts = whole;
+  parts.micro_batch = 2;
+  Training exact = parts;
+  exact.exact = true;
+  const Curve a = bench.train(net.make(1), whole, 1), b = bench.train(net.make(1), parts, 1),
+              c = bench.train(net.make(1), exact, 1);
+  for (size_t i = 0; i < a.loss.size(); ++i) EXPECT_NEAR(c.loss[i], a.loss[i], 1e-3 * a.loss[i]);
+  EXPECT_GT(std::abs(b.loss[2] - a.loss[2]), 1e-2 * a.loss[2]);
+}
+TEST(Lab, HesKernels) {  // He et al. 2015, equation 10: the deviation is the root of 2 / inputs
+  Net net;
+  net.deviation = 0;
+  const Sequential m = net.make(1);
+  m.build({-1, 8, 8, 1});
+  std::vector<double> deviations;
+  for (auto& w : m.weights())
+    if (w.name == "kernel")
+      deviations.push_back(Spread(w.variable.read().to_vector<double>()).deviation);
+  ASSERT_EQ(deviations.size(), 4u);
+  EXPECT_NEAR(deviations[0], std::sqrt(2. / 64), 0.01);
+  for (size_t i = 1; i < 4; ++i) EXPECT_NEAR(deviations[i], std::sqrt(2. / 100), 0.01);
+}
+
 // Few digits, one seed: that every experiment runs, reports and says what it has seen.
 TEST(Lab, EveryExperimentReports) {
   Options o = digits();
@@ -118,6 +148,10 @@ TEST(Lab, EveryExperimentReports) {
   EXPECT_THAT(html, HasSubstr("BN-x30"));
   EXPECT_THAT(html, testing::Not(HasSubstr("<script")));
   EXPECT_THAT(html, testing::Not(HasSubstr("http://")));
+  EXPECT_THAT(j["experiments"][1]["data"].dump(), HasSubstr("relu"));
+  for (const char* arm : {"accumulated", "accumulated, exact"})
+    EXPECT_TRUE(j["experiments"][5]["data"].contains(arm)) << arm;
+  EXPECT_THAT(html, HasSubstr("Recomputed activations."));
   // Of R8 everything holds whatever the data: it is promised.
   for (auto& c : outcomes[7].claims) EXPECT_TRUE(c.holds) << c.says << " " << c.seen;
 }
