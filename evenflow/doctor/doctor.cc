@@ -192,6 +192,7 @@ std::string activation_of(LayerImpl& l) {
 class FieldReader : public ConfigVisitor {
  public:
   explicit FieldReader(std::string_view name) : name_(name) {}
+  using ConfigVisitor::field;
   std::optional<bool> boolean;
   std::optional<std::string> text;
   std::optional<int64_t> integer;
@@ -207,19 +208,6 @@ class FieldReader : public ConfigVisitor {
   void field(const char* n, int64_t& v) override {
     if (n == name_) integer = v;
   }
-  void field(const char*, double&) override {}
-  void field(const char*, std::vector<int64_t>&) override {}
-  void field(const char*, std::optional<double>&) override {}
-  void field(const char*, std::optional<int64_t>&) override {}
-  void field(const char*, std::optional<std::vector<double>>&) override {}
-  void field(const char*, Size2&) override {}
-  void field(const char*, std::optional<Size2>&) override {}
-  void field(const char*, Padding2&) override {}
-  void field(const char*, Initializer&) override {}
-  void field(const char*, Constraint&) override {}
-  void field(const char*, ChannelAxes&) override {}
-  void field(const char*, std::map<std::string, double>&) override {}
-  void field(const char*, Regularizer&) override {}
 
  private:
   std::string_view name_;

@@ -64,31 +64,32 @@ struct Regularizer {
   explicit operator bool() const { return l1 != 0 || l2 != 0; }
 };
 
-/// Goes over the fields of a configuration, to read or to write them.
+/// Goes over the fields of a configuration, to read or to write them. Fields of the types
+/// that it does not override it passes over.
 class ConfigVisitor {
  public:
   virtual ~ConfigVisitor() = default;
   /// Whether the fields are written: those that are off can then be left out.
   virtual bool writing() const { return false; }
-  virtual void field(const char* name, bool& v) = 0;
-  virtual void field(const char* name, int64_t& v) = 0;
-  virtual void field(const char* name, double& v) = 0;
-  virtual void field(const char* name, std::string& v) = 0;
-  virtual void field(const char* name, std::vector<int64_t>& v) = 0;
-  virtual void field(const char* name, std::optional<double>& v) = 0;
-  virtual void field(const char* name, std::optional<int64_t>& v) = 0;
-  virtual void field(const char* name, std::optional<std::vector<double>>& v) = 0;
-  virtual void field(const char* name, Size2& v) = 0;
-  virtual void field(const char* name, std::optional<Size2>& v) = 0;
-  virtual void field(const char* name, Padding2& v) = 0;
-  virtual void field(const char* name, Initializer& v) = 0;
-  virtual void field(const char* name, Regularizer& v) = 0;
-  virtual void field(const char* name, Constraint& v) = 0;
-  virtual void field(const char* name, ChannelAxes& v) = 0;
+  virtual void field(const char*, bool&) {}
+  virtual void field(const char*, int64_t&) {}
+  virtual void field(const char*, double&) {}
+  virtual void field(const char*, std::string&) {}
+  virtual void field(const char*, std::vector<int64_t>&) {}
+  virtual void field(const char*, std::optional<double>&) {}
+  virtual void field(const char*, std::optional<int64_t>&) {}
+  virtual void field(const char*, std::optional<std::vector<double>>&) {}
+  virtual void field(const char*, Size2&) {}
+  virtual void field(const char*, std::optional<Size2>&) {}
+  virtual void field(const char*, Padding2&) {}
+  virtual void field(const char*, Initializer&) {}
+  virtual void field(const char*, Regularizer&) {}
+  virtual void field(const char*, Constraint&) {}
+  virtual void field(const char*, ChannelAxes&) {}
   /// Numbers with names; null is none of them.
-  virtual void field(const char* name, std::map<std::string, double>& v) = 0;
+  virtual void field(const char*, std::map<std::string, double>&) {}
   /// The name of an activation; null stands for "linear".
-  virtual void activation(const char* name, std::string& v) = 0;
+  virtual void activation(const char*, std::string&) {}
 };
 
 }  // namespace evenflow

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "evenflow/core/checksum.h"
 #include "evenflow/format/zip.h"
 #include "evenflow/model/batch_normalization.h"
 #include "evenflow/model/layers.h"
@@ -163,6 +164,40 @@ TEST(KerasFiles, WeightsThatSomebodyChangedAreKerass) {
     const Model n = load_model(temporary(name));
     EXPECT_EQ(bn(n).averages(), BatchNormAverages::plain) << name;
     EXPECT_EQ(bn(n).update_count.read().item(), 0) << name;
+  }
+}
+
+// Version 1 of evenflow.json (until 2026-11-25) had no settings: a mode, debiased or plain, said
+// which averages a batch norm takes, and its state was update_count alone.
+TEST(KerasFiles, Version1OfOurMemberIsRead) {
+  const Model m = trained();
+  m.save(temporary("m.keras"));
+  const std::string weights = member(temporary("m.keras"), "model.weights.h5");
+  const Tensor x = reshape(cast(arange(6), DType::f32), {2, 3});
+  for (const char* mode : {"debiased", "plain"}) {
+    SCOPED_TRACE(mode);
+    rewrite(temporary("m.keras"), temporary("v1.keras"),
+            {{"evenflow.json",
+              concat({R"({"version":1,"weights_crc32c":)", crc32c(weights.data(), weights.size()),
+                      R"(,"layers":{"bn-1.x":{"mode":")", mode,
+                      R"(","state":{"update_count":2}}}})"})}});
+    const Model n = load_model(temporary("v1.keras"));
+    EXPECT_EQ(bn(n).averages(), mode == std::string("plain") ? BatchNormAverages::plain
+                                                             : BatchNormAverages::exponential);
+    EXPECT_EQ(bn(n).mode(), BatchNormMode::train);
+    EXPECT_EQ(bn(n).update_count.read().item(), 2);
+    EXPECT_EQ(bn(n).rejected_count.read().item(), 0);
+    EXPECT_TRUE(same_bits(m(x), n(x)));
+  }
+  rewrite(temporary("m.keras"), temporary("v1.keras"),
+          {{"evenflow.json",
+            concat({R"({"version":1,"weights_crc32c":)", crc32c(weights.data(), weights.size()),
+                    R"(,"layers":{"bn-1.x":{"mode":"turbo"}}})"})}});
+  try {
+    load_model(temporary("v1.keras"));
+    ADD_FAILURE() << "a mode that there never was is taken";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("layers.bn-1.x.mode is \"turbo\""));
   }
 }
 

@@ -50,23 +50,10 @@ TEST(Optimizers, StepsAreKerass) {
 TEST(Optimizers, DefaultsAreKerass) {
   struct Defaults : ConfigVisitor {
     std::map<std::string, double> values;
+    using ConfigVisitor::field;
     void field(const char* n, bool& v) override { values[n] = v; }
     void field(const char* n, double& v) override { values[n] = v; }
-    void field(const char*, int64_t&) override {}
-    void field(const char*, std::string&) override {}
-    void field(const char*, std::vector<int64_t>&) override {}
     void field(const char*, std::optional<double>& v) override { EXPECT_FALSE(v); }
-    void field(const char*, std::optional<int64_t>&) override {}
-    void field(const char*, std::optional<std::vector<double>>&) override {}
-    void field(const char*, Size2&) override {}
-    void field(const char*, std::optional<Size2>&) override {}
-    void field(const char*, Padding2&) override {}
-    void field(const char*, Initializer&) override {}
-    void field(const char*, Regularizer&) override {}
-    void field(const char*, Constraint&) override {}
-    void field(const char*, ChannelAxes&) override {}
-    void field(const char*, std::map<std::string, double>&) override {}
-    void activation(const char*, std::string&) override {}
   };
   int compared = 0;
   for (const json& c : reference::document("optimizers.json")["cases"]) {

@@ -7,25 +7,10 @@ namespace {
 class Decay : public ConfigVisitor {
  public:
   double decay = 0;
+  using ConfigVisitor::field;
   void field(const char* n, double& v) override {
     if (std::string_view(n) == "weight_decay") decay = v;
   }
-  void field(const char*, bool&) override {}
-  void field(const char*, int64_t&) override {}
-  void field(const char*, std::string&) override {}
-  void field(const char*, std::vector<int64_t>&) override {}
-  void field(const char*, std::optional<double>&) override {}
-  void field(const char*, std::optional<int64_t>&) override {}
-  void field(const char*, std::optional<std::vector<double>>&) override {}
-  void field(const char*, Size2&) override {}
-  void field(const char*, std::optional<Size2>&) override {}
-  void field(const char*, Padding2&) override {}
-  void field(const char*, Initializer&) override {}
-  void field(const char*, Constraint&) override {}
-  void field(const char*, ChannelAxes&) override {}
-  void field(const char*, std::map<std::string, double>&) override {}
-  void field(const char*, Regularizer&) override {}
-  void activation(const char*, std::string&) override {}
 };
 }  // namespace
 
