@@ -180,7 +180,7 @@ TEST(KerasFiles, Version1OfOurMemberIsRead) {
             {{"evenflow.json",
               concat({R"({"version":1,"weights_crc32c":)", crc32c(weights.data(), weights.size()),
                       R"(,"layers":{"bn-1.x":{"mode":")", mode,
-                      R"(","state":{"update_count":2}}}})"})}});
+                      R"(","state":{"update_count":[2]}}}})"})}});
     const Model n = load_model(temporary("v1.keras"));
     EXPECT_EQ(bn(n).averages(), mode == std::string("plain") ? BatchNormAverages::plain
                                                              : BatchNormAverages::exponential);
