@@ -17,7 +17,6 @@ namespace {
 using nlohmann::json;
 using testing::AllOf;
 using testing::ElementsAre;
-using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
@@ -52,19 +51,6 @@ struct Files {
   }
 };
 
-void expect_usage_error(const std::vector<std::string>& words, const std::string& text) {
-  const Said s = evenflow(words);
-  EXPECT_EQ(s.status, 2) << s.err;
-  EXPECT_THAT(s.err, HasSubstr(text));
-  EXPECT_THAT(s.out, IsEmpty());
-}
-void expect_refusal(const std::vector<std::string>& words, const std::string& text) {
-  const Said s = evenflow(words);
-  EXPECT_EQ(s.status, 1) << s.err;
-  EXPECT_THAT(s.err, AllOf(StartsWith("evenflow: "), HasSubstr(text), EndsWith("\n")));
-  EXPECT_THAT(s.out, IsEmpty());
-}
-
 TEST(Command, says_its_version_and_its_help) {
   const Said version = evenflow({"--version"});
   EXPECT_EQ(version.status, 0);
@@ -72,7 +58,7 @@ TEST(Command, says_its_version_and_its_help) {
   const Said help = evenflow({"--help"});
   EXPECT_EQ(help.status, 0);
   for (const char* name : {"demo", "train", "evaluate", "predict", "inspect", "doctor",
-                           "recalibrate", "export", "devices", "bench", "ops"}) {
+                           "recalibrate", "export", "devices", "profile", "bench", "ops"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
     const Said s = evenflow({name, "--help"});
     EXPECT_EQ(s.status, 0);

@@ -2,6 +2,7 @@
 // Runs programs for the tests of the command, and gives back what they said.
 #pragma once
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -97,6 +98,21 @@ inline Said run(std::vector<std::string> words) { return Process(words).wait(); 
 inline Said evenflow(std::vector<std::string> words) {
   words.insert(words.begin(), EVENFLOW_COMMAND);
   return run(std::move(words));
+}
+
+/// The command refuses these arguments (status 2), or its work (status 1), with this text.
+inline void expect_usage_error(const std::vector<std::string>& words, const std::string& text) {
+  const Said s = evenflow(words);
+  EXPECT_EQ(s.status, 2) << s.err;
+  EXPECT_THAT(s.err, testing::HasSubstr(text));
+  EXPECT_THAT(s.out, testing::IsEmpty());
+}
+inline void expect_refusal(const std::vector<std::string>& words, const std::string& text) {
+  const Said s = evenflow(words);
+  EXPECT_EQ(s.status, 1) << s.err;
+  EXPECT_THAT(s.err, testing::AllOf(testing::StartsWith("evenflow: "), testing::HasSubstr(text),
+                                    testing::EndsWith("\n")));
+  EXPECT_THAT(s.out, testing::IsEmpty());
 }
 
 }  // namespace evenflow::cli

@@ -29,6 +29,7 @@ void add_fold(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_profile(CLI::App& app);
 void add_lab(CLI::App& app);
 void add_ops(CLI::App& app);
 
@@ -49,6 +50,8 @@ void check_model_writable(const std::string& path);
 void check_device(const std::string& name);
 /// What JSON has for a number: null when it is not finite.
 nlohmann::json json_number(double v);
+/// Columns as wide as their texts; the first stands left.
+void print_table(const std::vector<std::vector<std::string>>& rows);
 /// One line on standard output.
 void print_json(const nlohmann::json& j);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What several commands do with files and options.
+// What several commands do with files, options and tables.
 #include <unistd.h>
 
 #include <algorithm>
@@ -84,5 +84,16 @@ nlohmann::json json_number(double v) {
   return std::isfinite(v) ? nlohmann::json(v) : nlohmann::json();
 }
 void print_json(const nlohmann::json& j) { std::printf("%s\n", format::json_text(j).c_str()); }
+
+void print_table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> width(rows[0].size());
+  for (auto& r : rows)
+    for (size_t i = 0; i < r.size(); ++i) width[i] = std::max(width[i], r[i].size());
+  for (auto& r : rows) {
+    for (size_t i = 0; i < r.size(); ++i)
+      std::printf(i ? "  %*s" : " %-*s", int(width[i]), r[i].c_str());
+    std::printf("\n");
+  }
+}
 
 }  // namespace evenflow::cli

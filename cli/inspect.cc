@@ -17,18 +17,6 @@ std::string number(double v) {
   return text;
 }
 
-// Columns as wide as their texts; the first stands left.
-void print_table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> width(rows[0].size());
-  for (auto& r : rows)
-    for (size_t i = 0; i < r.size(); ++i) width[i] = std::max(width[i], r[i].size());
-  for (auto& r : rows) {
-    for (size_t i = 0; i < r.size(); ++i)
-      std::printf(i ? "  %*s" : " %-*s", int(width[i]), r[i].c_str());
-    std::printf("\n");
-  }
-}
-
 void print_batch_norms(const Model& model) {
   std::vector<std::vector<std::string>> rows{
       {"Batch normalization", "mode", "averages", "momentum", "epsilon", "updates", "trainable"}};

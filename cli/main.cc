@@ -44,7 +44,7 @@ int run(int argc, char** argv) {
   app.parse_complete_callback([&device] { check_device(device); });
   for (auto* add :
        {add_demo, add_lab, add_train, add_evaluate, add_predict, add_inspect, add_doctor,
-        add_recalibrate, add_fold, add_export, add_devices, add_bench, add_ops})
+        add_recalibrate, add_fold, add_export, add_devices, add_profile, add_bench, add_ops})
     add(app);
   app.footer(
       "`evenflow COMMAND --help` says what a command takes. `evenflow demo` is a good start.");

@@ -2,7 +2,6 @@
 #include "evenflow/graph/plan.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -17,7 +16,6 @@ namespace evenflow {
 namespace {
 constexpr int64_t kHeavy = 1 << 20;  // bytes of values from which a run moves to an executor
                                      // thread: below, the hand-over costs more
-using Clock = std::chrono::steady_clock;
 int64_t aligned(int64_t n) {
   return (n + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
 }
@@ -316,10 +314,10 @@ void Plan::execute_at(Run& r, std::span<void* const> leaves, std::span<void* con
     const Storage& s = storages_[size_t(v)];
     if (s.kind == Storage::kResult && s.index == int(i)) r.ptr[size_t(v)] = results[i];
   }
-  r.accumulate = accumulate;
+  r.accumulate = accumulate, r.nested = true;
   execute(r, false);
   execute(r, true);
-  r.accumulate = {};
+  r.accumulate = {}, r.nested = false;
   for (size_t i = 0; i < results.size(); ++i) {  // a leaf, or the same value as another result
     const int v = storage_[size_t(graph_.results[i])];
     if (void* at = r.ptr[size_t(v)]; at != results[i])
@@ -342,22 +340,34 @@ void check_finite(std::span<const View> out) {
   }
 }
 
-// "conv2d [onednn] "block1/conv" 812.4 us, 96 GFlop/s, 12 GB/s"
-std::string Plan::executed(const Graph::Call& c, const Step& s, double us) const {
-  const Sigs in = graph_.sigs(c.in), out = graph_.sigs(c.out);
-  Cost cost;
-  for (size_t i = 0; i < in.size(); ++i) cost.bytes += shape_only(c, i) ? 0 : double(in[i].bytes());
-  for (auto& o : out) cost.bytes += double(o.bytes());
-  if (c.op->cost) cost.flops = c.op->cost({in, out}, c.attrs.get()).flops;
-  std::string line = c.op->name + " [" + s.kernel_name + "]" +
-                     (c.name ? " \"" + *c.name + "\"" : "") + concat({" ", us, " us"});
-  if (cost.flops) line += concat({", ", cost.flops / us / 1e3, " GFlop/s"});
-  return line + concat({", ", cost.bytes / us / 1e3, " GB/s"});
+const std::shared_ptr<const KernelCall>& Plan::described(size_t position) const {
+  std::call_once(descriptions_->made, [&] {
+    for (const Step& s : order_) {
+      auto& c = graph_.calls[size_t(s.call)];
+      KernelCall k{.op = c.op->name,
+                   .kernel = s.kernel_name,
+                   .name = c.name ? *c.name : "",
+                   .in = {},
+                   .out = graph_.sigs(c.out),
+                   .cost = {}};
+      for (const AttrValue& a : c.op->get_attrs(c.attrs.get()))
+        k.has_graph = k.has_graph || std::holds_alternative<SubGraphPtr>(a);
+      for (size_t i = 0; i < c.in.size(); ++i) {
+        k.in.push_back(graph_.values[size_t(c.in[i])]);
+        k.cost.bytes += shape_only(c, i) ? 0 : double(k.in[i].bytes());
+      }
+      for (auto& o : k.out) k.cost.bytes += double(o.bytes());
+      if (c.op->cost) k.cost.flops = c.op->cost({k.in, k.out}, c.attrs.get()).flops;
+      descriptions_->calls.push_back(std::make_shared<const KernelCall>(std::move(k)));
+    }
+  });
+  return descriptions_->calls[position];
 }
 
 void Plan::execute(Run& r, bool late) const {
   const size_t begin = late ? early_ : 0, end = late ? order_.size() : early_;
   if (begin == end) return;
+  const bool watched = Watched::on();
   auto body = [&] {
     View* in = r.views.data();
     char* base = static_cast<char*>(r.arena->data());
@@ -369,7 +379,8 @@ void Plan::execute(Run& r, bool late) const {
         in[i] = {&graph_.values[size_t(c.in[i])], r.ptr[size_t(storage_[size_t(c.in[i])])]};
       for (size_t i = 0; i < c.out.size(); ++i)
         out[i] = {&graph_.values[size_t(c.out[i])], r.ptr[size_t(storage_[size_t(c.out[i])])]};
-      const auto start = logs(Topic::exec) ? Clock::now() : Clock::time_point();
+      std::optional<Watched> watch;
+      if (watched) watch.emplace(r.nested);
       try {
         s.kernel.run({{in, c.in.size()},
                       {out, c.out.size()},
@@ -384,10 +395,7 @@ void Plan::execute(Run& r, bool late) const {
         fail(Code::ResourceExhausted, {c.op->name, c.name ? " \"" + *c.name + "\"" : "",
                                        ": there is not enough memory, at ", str(c.where)});
       }
-      if (logs(Topic::exec))
-        log(Topic::exec,
-            executed(c, s,
-                     std::chrono::duration<double, std::micro>(Clock::now() - start).count()));
+      if (watch) watch->done(described(p));
     }
   };
   run_counters().kernels += int64_t(end - begin);

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "evenflow/graph/graph.h"
+#include "evenflow/graph/profile.h"
 
 namespace evenflow {
 
@@ -29,6 +30,7 @@ class Plan {
     std::vector<BufferPtr> leaves, results, spare;
     std::vector<View> views;
     std::span<const char> accumulate;  ///< of results
+    bool nested = false;               ///< inside a kernel
   };
 
   /// Lowers what has no kernel, drops what nobody needs, chooses kernels, lays out memory.
@@ -90,7 +92,7 @@ class Plan {
   void schedule();
   void choose_kernels();
   void lay_out();
-  std::string executed(const Graph::Call& c, const Step& s, double us) const;
+  const std::shared_ptr<const KernelCall>& described(size_t position) const;
 
   Graph graph_;
   std::vector<Role> roles_;
@@ -105,6 +107,11 @@ class Plan {
     std::vector<std::unique_ptr<Run>> free;
   };
   std::shared_ptr<Pool> pool_ = std::make_shared<Pool>();
+  struct Descriptions {  // of order_, made when somebody watches
+    std::once_flag made;
+    std::vector<std::shared_ptr<const KernelCall>> calls;
+  };
+  std::shared_ptr<Descriptions> descriptions_ = std::make_shared<Descriptions>();
 };
 
 }  // namespace evenflow

@@ -53,7 +53,29 @@ thead th{border:0;color:var(--soft);font-weight:600;font-size:13px}th:first-chil
 .verdicts th,.verdicts td{white-space:normal;text-align:left;vertical-align:top}
 .verdicts td.yes{color:var(--c2);font-weight:700}.verdicts td.no{color:var(--bad);font-weight:700}
 pre{margin:14px 0;padding:12px 16px;overflow-x:auto;font:13px/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
+.sortable th,.sortable td{padding:6px 8px;font-size:13px}.sortable button{all:unset;cursor:pointer}.sortable button:focus-visible{outline:2px solid var(--c1);outline-offset:2px}
+[aria-sort=descending] button::after{content:" ▾"}[aria-sort=ascending] button::after{content:" ▴"}
 @media print{body{background:#fff}.chart,.fact,.images,.table{break-inside:avoid}}
+)";
+
+// Numbers first from the largest down, texts from A; the same heading again turns the order.
+constexpr std::string_view kSort = R"(<script>
+for (const table of document.querySelectorAll('.sortable')) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => head.firstChild.onclick = () => {
+    const cell = row => row.cells[column].textContent;
+    const numbers = [...body.rows].some(row => !isNaN(parseFloat(cell(row))));
+    const value = row => { const v = parseFloat(cell(row)); return isNaN(v) ? -Infinity : v; };
+    const down = head.ariaSort ? head.ariaSort === 'ascending' : numbers;
+    const order = numbers ? (a, b) => (value(b) > value(a)) - (value(b) < value(a))
+                          : (a, b) => cell(b).localeCompare(cell(a));
+    const rows = [...body.rows].sort((a, b) => down ? order(a, b) : order(b, a));
+    heads.forEach(h => h.removeAttribute('aria-sort'));
+    head.ariaSort = down ? 'descending' : 'ascending';
+    body.append(...rows);
+  });
+}
+</script>
 )";
 
 }  // namespace
@@ -98,14 +120,16 @@ void Report::paragraph(std::string_view text) {
   body_ += concat({"<p>", html_text(text), "</p>\n"});
 }
 
-void Report::table(const std::vector<std::vector<std::string>>& rows) {
-  body_ += "<div class=\"table\"><table>";
+void Report::table(const std::vector<std::vector<std::string>>& rows, bool sortable) {
+  body_ += concat({"<div class=\"table\"><table", sortable ? " class=\"sortable\"" : "", ">"});
+  sorts_ = sorts_ || sortable;
   for (size_t r = 0; r < rows.size(); ++r) {
     body_ += r ? "<tr>" : "<thead><tr>";
     for (size_t c = 0; c < rows[r].size(); ++c) {
       const std::string tag = r && c ? "td" : "th";
-      body_ += concat(
-          {"<", tag, r && !c ? " scope=\"row\"" : "", ">", html_text(rows[r][c]), "</", tag, ">"});
+      std::string text = html_text(rows[r][c]);
+      if (sortable && !r) text = "<button type=\"button\">" + text + "</button>";
+      body_ += concat({"<", tag, r && !c ? " scope=\"row\"" : "", ">", text, "</", tag, ">"});
     }
     body_ += r ? "</tr>\n" : "</tr></thead>\n";
   }
@@ -147,7 +171,7 @@ std::string Report::html() const {
       {"<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
        html_text(title_), "</title>\n<style>", kStyle, "</style></head>\n<body><main>\n", body_,
-       "</main></body></html>\n"});
+       "</main>\n", sorts_ ? kSort : "", "</body></html>\n"});
 }
 
 }  // namespace evenflow

@@ -39,8 +39,9 @@ class Report {
     body_ += "<div class=\"row\">\n" + (chart_html(charts) + ...) + "</div>\n";
   }
   void images(const std::vector<Image>& images) { body_ += images_html(images); }
-  /// The first row is the heading, the first column names the rows.
-  void table(const std::vector<std::vector<std::string>>& rows);
+  /// The first row is the heading, the first column names the rows. A sortable table is put in the
+  /// order of a column, by number where its cells begin with one, when its heading is pressed.
+  void table(const std::vector<std::vector<std::string>>& rows, bool sortable = false);
   /// The first row is the heading; a second column of "yes" or "no" is coloured, and texts wrap.
   void verdicts(const std::vector<std::vector<std::string>>& rows);
   void code(std::string_view text);
@@ -51,6 +52,7 @@ class Report {
 
  private:
   std::string title_, body_;
+  bool sorts_ = false;
 };
 
 }  // namespace evenflow

@@ -125,6 +125,15 @@ TEST(Report, is_one_page_that_escapes_what_it_is_given) {
   EXPECT_THAT(s, Not(HasSubstr("http")));
 }
 
+TEST(Report, only_a_page_with_a_sortable_table_has_a_script) {
+  Report page("t", "l");
+  page.table({{"layer", "n"}, {"a", "1"}});
+  EXPECT_THAT(page.html(), Not(HasSubstr("<script>")));
+  page.table({{"layer", "n"}, {"a", "1"}}, true);
+  EXPECT_THAT(page.html(), HasSubstr("<th><button type=\"button\">n</button></th>"));
+  EXPECT_THAT(page.html(), HasSubstr("<script>"));
+}
+
 // ---- looking into a model
 
 Sequential small() {
