@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What each pass makes of five nets, as text in tests/golden/. `passes_golden_test --write` writes
+// What each pass makes of small nets, as text in tests/golden/. `passes_golden_test --write` writes
 // it; read the difference before you keep it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -114,6 +114,21 @@ Tensor separable(Context& c, Tensor x) {
   x = c.norm("norm2", c.conv("pointwise", x, 1, 4) + c.w("bias", {4}));
   return softmax(c.dense("out", reduce_mean(c.norm("norm3", x), {1, 2}), 3));
 }
+// As channels-first layers of a model are.
+Tensor channels_first(Context& c, Tensor x) {
+  const std::vector<int64_t> last{0, 2, 3, 1}, first{0, 3, 1, 2};
+  auto norm = [&](const std::string& name, const Tensor& x) {
+    const Shape s{x.shape()[1]};
+    return batch_normalize(x, c.w(name + ".moving_mean", s), c.w(name + ".moving_variance", s, 1),
+                           c.w(name + ".gamma", s, 1), c.w(name + ".beta", s), 1e-3, {1});
+  };
+  auto conv = [&](const std::string& name, const Tensor& x, int64_t size) {
+    return transpose(c.conv(name, transpose(x, last), size, 4) + c.w(name + ".bias", {4}), first);
+  };
+  x = relu(norm("norm1", conv("conv1", x, 3)));
+  x = relu(x + norm("norm2", conv("conv2", x, 1)));
+  return c.dense("out", reduce_mean(transpose(x, last), {1, 2}), 3);
+}
 Tensor branches(Context& c, Tensor x) {
   const Tensor a = c.norm("norm_a", c.conv("conv_a", x, 1, 4)),
                b = relu(c.norm("norm_b", c.conv("conv_b", x, 3, 4)));
@@ -163,6 +178,13 @@ std::map<std::string, Golden> goldens() {
         {2, 6, 6, 3},
         DType::f32,
         branches,
+        false,
+        {}}},
+      {"channels_first_inference",
+       {"Convolutions with biases and batch norm, channels first",
+        {2, 3, 6, 6},
+        DType::f32,
+        channels_first,
         false,
         {}}},
       {"bf16_step",

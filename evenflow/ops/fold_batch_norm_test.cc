@@ -59,12 +59,14 @@ Tensor norm(const Tensor& x, const Weights& w, const std::string& p = "") {
 Tensor like(const Tensor& x, const Tensor& w) { return cast(w, x.dtype()); }
 
 // The graph, and what the pass makes of it.
-std::string graph_after(const Net& net, const Vars& vars, const Sig& x, bool fused = false) {
+std::string graph_after(const Net& net, const Vars& vars, const Sig& x, bool fused = false,
+                        bool sunk = false) {
   Program p = trace({x}, [&](const Tensors& in) -> Tensors { return {net(in[0], vars.read())}; });
   PassOptions options;
   for (auto& l : p.leaves) options.steady.push_back(bool(l.var));
   for (const NamedPass& pass : all_passes())
-    if (pass.name == "fold_batch_norm" || (fused && pass.name == "fuse_batch_norm")) {
+    if (pass.name == "fold_batch_norm" || (fused && pass.name == "fuse_batch_norm") ||
+        (sunk && pass.name == "sink_transposes")) {
       EXPECT_FALSE(pass.def.keeps_bits);
       pass.def.run(p.graph, options);
     }
@@ -215,6 +217,46 @@ TEST(FoldBatchNorm, a_shortcut_s_shift_goes_where_the_sum_is) {
   EXPECT_EQ(count(after, "batch_normalize"), 1) << after;
   EXPECT_THAT(after, Not(HasSubstr("f32[2,6,6,8]\n%.*add")));
   expect_right(net, v, x);
+}
+
+// As channels-first layers are: each between two transposes, batch norm of axis 1 outside of them.
+TEST(FoldBatchNorm, channels_first_nets_fold_too) {
+  const std::vector<int64_t> to_last{0, 2, 3, 1}, to_first{0, 3, 1, 2};
+  for (const DType type : {DType::f32, DType::f64, DType::bf16})
+    for (const bool bias : {false, true})
+      for (const bool residual : {false, true}) {
+        SCOPED_TRACE(concat({str(type), bias ? " bias" : "", residual ? " residual" : ""}));
+        const Tensor x = cast(engine::drawn({2, 4, 6, 5}, 90), type);
+        Vars v;
+        v.add("kernel", {3, 3, 4, 4}), v.add("deep", {3, 3, 4, 1}), v.add("bias", {4});
+        v.add_norm("", 4), v.add_norm("deep_", 4), v.add_norm("last_", 4);
+        const Net net = [=](const Tensor& x, const Weights& w) {
+          auto normed = [&](const Tensor& x, const std::string& p) {
+            const DType t = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
+            auto in = [&](const char* name) { return cast(w.at(p + name), t); };
+            return batch_normalize(x, in("mean"), in("variance"), in("gamma"), in("beta"), 1e-3,
+                                   {1});
+          };
+          auto with_bias = [&](const Tensor& y) {
+            return transpose(bias ? y + like(y, w.at("bias")) : y, to_first);
+          };
+          Tensor y = with_bias(
+              conv2d(transpose(x, to_last), like(x, w.at("kernel")), {.padding = "same"}));
+          y = relu(normed(y, ""));
+          Tensor z = with_bias(
+              depthwise_conv2d(transpose(y, to_last), like(x, w.at("deep")), {.padding = "same"}));
+          z = normed(z, "deep_");
+          // Into the convolution behind it, which does not pad.
+          const Tensor u = normed(relu(residual ? z + y : z), "last_");
+          return with_bias(conv2d(transpose(u, to_last), like(x, w.at("kernel"))));
+        };
+        const std::string after = graph_after(net, v, x.sig(), true, true);
+        for (const char* perm : {"perm=[0, 2, 3, 1]", "perm=[0, 3, 1, 2]"})
+          EXPECT_EQ(count(after, perm), 1) << after;
+        EXPECT_EQ(count(after, "batch_normalize"), 3) << after;
+        EXPECT_EQ(count(after, kOnlyShifts), 3) << after;
+        expect_right(net, v, x);
+      }
 }
 
 TEST(FoldBatchNorm, keeps_what_others_read_or_what_is_not_known) {
