@@ -57,8 +57,9 @@ TEST(Command, says_its_version_and_its_help) {
   EXPECT_EQ(version.out, "evenflow " EVENFLOW_VERSION "\n");
   const Said help = evenflow({"--help"});
   EXPECT_EQ(help.status, 0);
-  for (const char* name : {"demo", "train", "evaluate", "predict", "inspect", "doctor",
-                           "recalibrate", "export", "devices", "profile", "bench", "ops"}) {
+  for (const char* name :
+       {"demo", "train", "evaluate", "predict", "inspect", "doctor", "recalibrate", "fold", "bank",
+        "lab", "export", "devices", "profile", "bench", "ops"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
     const Said s = evenflow({name, "--help"});
     EXPECT_EQ(s.status, 0);
@@ -169,6 +170,111 @@ TEST(Recalibrate, writes_a_model_with_new_averages) {
   };
   EXPECT_EQ(mean(got), mean(want));
   EXPECT_NE(mean(got), mean(f.net));
+}
+
+struct BankFiles : Files {
+  std::string bank = folder / "bank.npz", dark = folder / "dark.npy",
+              new_model = folder / "new.keras";
+  Tensor night = digits * 0.3f + 0.5f;
+  BankFiles() { save_array(dark, night); }
+  Said add(const std::string& name, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words{"bank", model, "--bank", bank, "--add", name};
+    words.insert(words.end(), more.begin(), more.end());
+    return evenflow(words);
+  }
+};
+TEST(Bank, a_set_from_unlabelled_data_is_used_by_predict_and_evaluate) {
+  BankFiles f;
+  ASSERT_EQ(f.add("day").status, 0);
+  const Said s = f.add("night", {"--x", f.dark, "--prior", "8", "--json"});
+  ASSERT_EQ(s.status, 0) << s.err;
+  const Model model = load_model(f.model);
+  doctor::StatisticsBank want;
+  const auto moved = want.adapt("night", model, f.night, {.prior = 8});
+  EXPECT_EQ(json::parse(s.out)["layers"][0]["layer"], "norm");
+  EXPECT_EQ(json::parse(s.out)["layers"][0]["divergence"], moved[0].divergence);
+  const doctor::StatisticsBank bank = doctor::StatisticsBank::load(f.bank);
+  EXPECT_THAT(bank.names(), ElementsAre("day", "night"));
+  EXPECT_EQ(bank.at("night").at("norm").mean, want.at("night").at("norm").mean);
+
+  const std::vector<std::string> chosen{"--bank", f.bank, "--set", "night"};
+  auto with_set = [&](std::vector<std::string> words) {
+    words.insert(words.end(), chosen.begin(), chosen.end());
+    return evenflow(words);
+  };
+  ASSERT_EQ(with_set({"predict", f.model, "--input", f.dark, "--output", f.out}).status, 0);
+  auto output = [&] {
+    const Array a = load_array(f.out);
+    return tensor(a.sig, a.data).to_vector();
+  };
+  EXPECT_EQ(output(), doctor::predict(model, f.night, want, "night").to_vector());
+  EXPECT_NE(output(), model.predict(f.night).to_vector());
+
+  ASSERT_EQ(
+      evenflow({"bank", f.model, "--bank", f.bank, "--apply", "night", "-o", f.new_model}).status,
+      0);
+  const std::vector<std::string> data{
+      "--x", f.dark, "--y", f.y, "--loss", "sparse_categorical_crossentropy", "--json"};
+  std::vector<std::string> by_set{"evaluate", f.model}, by_model{"evaluate", f.new_model};
+  for (auto* w : {&by_set, &by_model}) w->insert(w->end(), data.begin(), data.end());
+  const json a = json::parse(with_set(by_set).out), b = json::parse(evenflow(by_model).out);
+  EXPECT_NEAR(a.at("loss"), b.at("loss"), 1e-6);
+  EXPECT_NE(a.at("loss"), json::parse(evenflow(by_set).out).at("loss"));
+}
+TEST(Bank, lists_begins_and_drops_sets) {
+  BankFiles f;
+  const std::vector<std::string> list{"bank", f.model, "--bank", f.bank};
+  expect_refusal(list, "bank.npz");
+  ASSERT_EQ(f.add("day", {"--affine"}).status, 0);
+  ASSERT_EQ(f.add("night", {"--x", f.dark}).status, 0);
+  EXPECT_EQ(evenflow(list).out,
+            "day: 1 layers, 4 channels, with gamma and beta\n"
+            "night: 1 layers, 4 channels\n");
+  ASSERT_EQ(f.add("dusk", {"--x", f.x, "--from", "night"}).status, 0);
+  ASSERT_EQ(evenflow({"bank", f.model, "--bank", f.bank, "--remove", "day"}).status, 0);
+  EXPECT_THAT(doctor::StatisticsBank::load(f.bank).names(), ElementsAre("dusk", "night"));
+
+  const Sequential other({to_layer(Input({4})), BatchNormalization({.name = "norm"})});
+  other.save(f.model);
+  std::vector<std::string> as_json = list;
+  as_json.push_back("--json");
+  EXPECT_EQ(json::parse(evenflow(as_json).out)["sets"][0]["fits"], true) << "four channels, too";
+  const Sequential wider({to_layer(Input({5})), BatchNormalization({.name = "norm"})});
+  wider.save(f.model);
+  EXPECT_EQ(json::parse(evenflow(as_json).out)["sets"][0]["fits"], false);
+  EXPECT_THAT(evenflow(list).out, HasSubstr("dusk: 1 layers, 4 channels; not of this model: "));
+}
+TEST(Bank, refuses_with_the_reason) {
+  BankFiles f;
+  ASSERT_EQ(f.add("day").status, 0);
+  const std::string before = contents(f.bank);
+  auto words = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> w{"bank", f.model, "--bank", f.bank};
+    w.insert(w.end(), more.begin(), more.end());
+    return w;
+  };
+  expect_refusal(words({"--apply", "dawn", "-o", f.new_model}), "\"dawn\"");
+  expect_refusal(words({"--remove", "dawn"}), "day");
+  expect_refusal(words({"--add", "n", "--x", f.dark, "--from", "dawn"}), "\"dawn\"");
+  expect_refusal(words({"--add", ""}), "the name");
+  expect_refusal(words({"--add", "n", "--x", f.y}), "expected");
+  expect_refusal(
+      {"predict", f.model, "--input", f.x, "--output", f.out, "--bank", f.bank, "--set", "dawn"},
+      "\"dawn\"");
+  expect_refusal(
+      {"predict", f.model, "--input", f.x, "--output", f.out, "--bank", f.x, "--set", "d"},
+      "x.npy");
+  EXPECT_FALSE(std::filesystem::exists(f.out));
+  EXPECT_FALSE(std::filesystem::exists(f.new_model));
+  EXPECT_EQ(contents(f.bank), before);
+  expect_usage_error({"bank", f.model}, "--bank is required");
+  expect_usage_error(words({"--apply", "day"}), "--output");
+  expect_usage_error(words({"--add", "n", "--remove", "day"}), "excludes");
+  expect_usage_error(words({"--add", "n", "--x", f.dark, "--prior", "-1"}), "at least 0");
+  expect_usage_error({"predict", f.model, "--input", f.x, "--output", f.out, "--bank", f.bank},
+                     "--set");
+  expect_usage_error({"predict", f.model, "--input", f.x, "--output", f.out, "--set", "day"},
+                     "--bank");
 }
 
 TEST(Predict, gives_what_the_library_gives) {

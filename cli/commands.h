@@ -26,12 +26,21 @@ void add_export(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_recalibrate(CLI::App& app);
 void add_fold(CLI::App& app);
+void add_bank(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_profile(CLI::App& app);
 void add_lab(CLI::App& app);
 void add_ops(CLI::App& app);
+
+/// The options --bank and --set of a command that runs a model.
+struct BankSet {
+  std::string bank, name;
+  void add_to(CLI::App& command);
+  /// While it lives, the model's inference uses the set; null where no bank was given.
+  std::unique_ptr<doctor::UseStatistics> use(const Model& model) const;
+};
 
 /// A .npy file as a tensor.
 Tensor read_tensor(const std::string& path);

@@ -7,6 +7,7 @@ void add_evaluate(CLI::App& app) {
   struct Options {
     std::string model, x, y, loss;
     int64_t batch_size = 32;
+    BankSet set;
     bool json = false;
   };
   auto o = std::make_shared<Options>();
@@ -22,11 +23,13 @@ void add_evaluate(CLI::App& app) {
       ->check(whole<int64_t>(1))
       ->capture_default_str()
       ->type_name("N");
+  o->set.add_to(*c);
   c->add_flag("--json", o->json, "one JSON object on standard output");
   c->callback([o] {
     Model model = load_model(o->model);
     model.compile({.loss = o->loss, .metrics = metrics_for(o->loss)});
     const Tensor x = read_input(o->x), y = read_targets(o->y);
+    const auto set = o->set.use(model);
     const Logs logs = model.evaluate(x, y, {.batch_size = o->batch_size});
     if (o->json) {
       nlohmann::json j{{"samples", x.sig().shape[0]}};

@@ -42,9 +42,9 @@ int run(int argc, char** argv) {
   std::string device;
   app.add_option("--device", device, "what to run on: cpu")->type_name("NAME");
   app.parse_complete_callback([&device] { check_device(device); });
-  for (auto* add :
-       {add_demo, add_lab, add_train, add_evaluate, add_predict, add_inspect, add_doctor,
-        add_recalibrate, add_fold, add_export, add_devices, add_profile, add_bench, add_ops})
+  for (auto* add : {add_demo, add_lab, add_train, add_evaluate, add_predict, add_inspect,
+                    add_doctor, add_recalibrate, add_fold, add_bank, add_export, add_devices,
+                    add_profile, add_bench, add_ops})
     add(app);
   app.footer(
       "`evenflow COMMAND --help` says what a command takes. `evenflow demo` is a good start.");
