@@ -93,7 +93,7 @@ TEST(BatchNormMemory, EachChoiceTakesTheSameStepInF32AndIn16Bits) {
   }
 }
 size_t arena(const Net& net, const Tensor& x, Activations a) {
-  auto step = net.step({.activations = a});
+  auto step = net.step({.passes = Passes::all, .activations = a});
   step(x);
   return step.function().stats().arena_bytes;
 }
