@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds the pages to the tree: quoted code is the example's, links lead somewhere, every room is on the README's map."""
+"""Holds the pages to the tree: quoted code is the example's, links lead somewhere, tests are where links say, every room is on the
+README's map."""
 import pathlib
 import re
 import sys
@@ -7,6 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUOTED = re.compile(r"<!-- the code of (\S+) -->\n```cpp\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+TEST = re.compile(r"\[`(\w+)\.([\w*]+)[^`]*`\]\(([^)#\s]+_test\.cc)\)")
 
 
 def problems(page):
@@ -24,6 +26,11 @@ def problems(page):
     for target in LINK.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
         if "://" not in target and not (ROOT / page).parent.joinpath(target).exists():
             yield f"{page}: links to {target}, which does not exist"
+    for suite, name, target in TEST.findall(text):
+        file = (ROOT / page).parent.joinpath(target)
+        test = rf"TEST(_[FP])?\(\s*{suite},\s*" + (r"\w" if name == "*" else rf"{name}\)")
+        if file.exists() and not re.search(test, file.read_text()):
+            yield f"{page}: {target} has no test {suite}.{name}"
 
 
 def main():

@@ -192,6 +192,13 @@ TEST(BatchNormalization, SettingsAndInputsOutOfRangeAreRefused) {
   EXPECT_THAT(why({.axis = 0}, {2, 2}), HasSubstr("an axis 0 besides the batch"));
   EXPECT_THAT(why({.axis = 2}, {2, 2}), HasSubstr("an axis 2 besides the batch"));
   EXPECT_THAT(why({}, {2}), HasSubstr("besides the batch"));
+  try {
+    BatchNormalization({.name = "bn"})(Input({4, -1}));
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(),
+                testing::AllOf(HasSubstr("\"bn\""), HasSubstr("a known extent on axis -1")));
+  }
   BatchNormalization layer;
   layer(zeros({2, 3}));
   EXPECT_THROW(layer(zeros({2, 4})), Error);
