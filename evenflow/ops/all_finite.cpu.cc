@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether everything is finite, a vector at a time: every step asks it of every gradient.
 #include <algorithm>
-#include <cstring>
+#include <bit>
+#include <cmath>
 
+#include "evenflow/core/floating.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 
@@ -33,46 +35,26 @@ bool finite(const U* x, int64_t n, U exponent) {
   for (; i < n; ++i) ok &= (x[i] & exponent) != exponent;
   return ok;
 }
-bool finite_f32(const void* x, int64_t n) {
-  return finite(static_cast<const uint32_t*>(x), n, uint32_t(0x7f800000));
-}
-bool finite_f64(const void* x, int64_t n) {
-  return finite(static_cast<const uint64_t*>(x), n, uint64_t(0x7ff) << 52);
-}
-bool finite_bf16(const void* x, int64_t n) {
-  return finite(static_cast<const uint16_t*>(x), n, uint16_t(0x7f80));
-}
-bool finite_f16(const void* x, int64_t n) {
-  return finite(static_cast<const uint16_t*>(x), n, uint16_t(0x7c00));
+bool finite_of(DType d, const void* x, int64_t n) {
+  return visit_floating(d, [&](auto zero) {
+    using T = decltype(zero);
+    using U = hwy::UnsignedFromSize<sizeof(T)>;
+    return finite(static_cast<const U*>(x), n, std::bit_cast<U>(T(INFINITY)));
+  });
 }
 }  // namespace evenflow::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace evenflow::cpu {
-HWY_EXPORT(finite_f32);
-HWY_EXPORT(finite_f64);
-HWY_EXPORT(finite_bf16);
-HWY_EXPORT(finite_f16);
-static bool finite(DType d, const void* x, int64_t n) {
-  switch (d) {
-    case DType::f32:
-      return HWY_DYNAMIC_DISPATCH(finite_f32)(x, n);
-    case DType::f64:
-      return HWY_DYNAMIC_DISPATCH(finite_f64)(x, n);
-    case DType::bf16:
-      return HWY_DYNAMIC_DISPATCH(finite_bf16)(x, n);
-    default:
-      return HWY_DYNAMIC_DISPATCH(finite_f16)(x, n);
-  }
-}
+HWY_EXPORT(finite_of);
 }  // namespace evenflow::cpu
 
 namespace evenflow {
 KERNEL(all_finite, NoAttrs, vector) {
   return {.run = [](const Call& c, const NoAttrs&) {
     bool ok = true;
-    for (auto& v : c.in) ok &= cpu::finite(v.dtype(), v.data, v.count());
+    for (auto& v : c.in) ok &= HWY_DYNAMIC_DISPATCH(cpu::finite_of)(v.dtype(), v.data, v.count());
     *c.out[0].as<bool>() = ok;
   }};
 }

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "evenflow/backends/cpu/reduce.h"
+#include "evenflow/core/floating.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/batch_norm.h"
@@ -34,20 +35,19 @@ void inverse_deviations_of(const C* variance, int64_t channels, double n, double
   for (int64_t j = 0; j < channels; j += lanes) {
     const int64_t m = std::min(lanes, channels - j);
     const auto v =
-        hn::Add(hn::Div(load_some(d, variance + j, m), hn::Set(d, C(n))), hn::Set(d, C(epsilon)));
+        hn::Add(hn::Div(load_n(d, variance + j, m), hn::Set(d, C(n))), hn::Set(d, C(epsilon)));
     const auto one = hn::Div(hn::Set(d, C(1)), hn::Sqrt(v));
-    store_some(d, hn::IfThenElse(hn::Eq(v, zero), zero, one), r + j, m);
+    store_n(d, hn::IfThenElse(hn::Eq(v, zero), zero, one), r + j, m);
   }
 }
 // 1 / sqrt(variance / n + epsilon), and 0 for 1 / 0.
 void inverse_deviations(DType x, const void* variance, int64_t channels, double n, double epsilon,
                         void* r) {
-  if (x == DType::f64)
-    inverse_deviations_of(static_cast<const double*>(variance), channels, n, epsilon,
-                          static_cast<double*>(r));
-  else
-    inverse_deviations_of(static_cast<const float*>(variance), channels, n, epsilon,
-                          static_cast<float*>(r));
+  visit_sums(x, [&](auto zero) {
+    using C = decltype(zero);
+    inverse_deviations_of(static_cast<const C*>(variance), channels, n, epsilon,
+                          static_cast<C*>(r));
+  });
 }
 
 template <class T, class F>
@@ -57,16 +57,7 @@ void with_form(const BatchNormPass& a, bool residual, F f) {
 }
 template <class F>
 void with_loops(const BatchNormPass& a, bool residual, F f) {
-  switch (a.dtype) {
-    case DType::f32:
-      return with_form<float>(a, residual, f);
-    case DType::f64:
-      return with_form<double>(a, residual, f);
-    case DType::bf16:
-      return with_form<bf16>(a, residual, f);
-    default:
-      return with_form<f16>(a, residual, f);
-  }
+  visit_floating(a.dtype, [&](auto zero) { with_form<decltype(zero)>(a, residual, f); });
 }
 void apply_piece(const BatchNormPass& a, const BatchNormPiece& p) {
   with_loops(a, a.residual, [&](auto loops) { loops.apply(a, p); });
@@ -213,8 +204,8 @@ struct Memory {
   Memory(const Cut& c, DType x, bool forward, bool backward, void* memory = nullptr) {
     Bump b(memory);
     for (char*& p : parameters)
-      p = b.take<char>((c.parameters() + kBatchNormPad) * (x == DType::f64 ? 8 : 4));
-    inverse = b.take<char>((c.channels + kBatchNormPad) * (x == DType::f64 ? 8 : 4));
+      p = b.take<char>((c.parameters() + kBatchNormPad) * size_of(sum_dtype(x)));
+    inverse = b.take<char>((c.channels + kBatchNormPad) * size_of(sum_dtype(x)));
     stats = b.take<Stats>(!forward ? 0 : c.runs ? c.outer * c.channels : c.channels * c.inner);
     part_g = b.take<double>(backward ? c.partials() : 0),
     part_gx = b.take<double>(backward ? c.partials() : 0);
@@ -244,13 +235,6 @@ struct Operands {
     if (a.residual) residual = &c.in[first++];
   }
 };
-template <class F>
-void with_statistics_type(DType x, F f) {
-  if (x == DType::f64)
-    f(double{});
-  else
-    f(float{});
-}
 
 void statistics(const Cut& c, DType dtype, const void* x, Stats* s) {
   if (c.runs) {
@@ -270,7 +254,7 @@ void statistics(const Cut& c, DType dtype, const void* x, Stats* s) {
 void write_statistics(const Cut& c, const Stats* s, int64_t n, const View& out_n, const View& mean,
                       const View& m2) {
   *out_n.as<float>() = float(n);
-  with_statistics_type(mean.dtype(), [&](auto zero) {
+  visit_sums(mean.dtype(), [&](auto zero) {
     using C = decltype(zero);
     for (int64_t k = 0; k < c.channels; ++k)
       mean.as<C>()[k] = c.count ? C(s[k].mean) : C(0), m2.as<C>()[k] = c.count ? C(s[k].m2) : C(0);
@@ -302,7 +286,7 @@ BatchNormPass prepare(const Cut& c, const View& x, const BatchNormAttrs& a, cons
 void normalise(const Cut& c, const Call& call, const BatchNormAttrs& a, const Operands& o,
                const Memory& m, const void* mean, const void* variance, double n) {
   if (c.count == 0) return;
-  with_statistics_type(call.in[0].dtype(), [&](auto zero) {
+  visit_sums(call.in[0].dtype(), [&](auto zero) {
     BatchNormPass pass = prepare<decltype(zero)>(c, call.in[0], a, o, m, mean, variance, n);
     pass.out = call.out[0].data;
     const auto f = HWY_DYNAMIC_DISPATCH(apply_piece);
@@ -443,7 +427,7 @@ KERNEL(batch_norm_backward_sums, BatchNormAttrs, one_pass) {
                              const Operands o(c, a, 4);
                              const Backward b{cut,          a, o, m, c.in[0], c.in[1], c.in[2].data,
                                               c.in[3].data, 1};
-                             with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                             visit_sums(c.in[0].dtype(), [&](auto zero) {
                                using C = decltype(zero);
                                if (cut.count) b.sums(b.pass<C>());
                                for (int64_t j = 0; j < cut.channels; ++j)
@@ -468,7 +452,7 @@ KERNEL(batch_norm_dx, BatchNormAttrs, one_pass) {
                   const Operands o(c, a, 7);
                   const Backward b{cut, a, o, m, c.in[0], c.in[1], c.in[3].data, c.in[4].data, 1};
                   if (cut.count == 0) return;
-                  with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                  visit_sums(c.in[0].dtype(), [&](auto zero) {
                     using C = decltype(zero);
                     b.dx<C>(b.pass<C>(), c.in[5].as<C>(), c.in[6].as<C>(), count_of(c.in[2]),
                             c.out[0], o.residual ? &c.out[1] : nullptr, false);
@@ -486,7 +470,7 @@ KERNEL(batch_norm_grad, BatchNormAttrs, two_passes) {
                 const Operands o(c, a, 5);
                 const double n = count_of(c.in[2]);
                 const Backward b{cut, a, o, m, c.in[0], c.in[1], c.in[3].data, c.in[4].data, n};
-                with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                visit_sums(c.in[0].dtype(), [&](auto zero) {
                   using C = decltype(zero);
                   size_t next = 1;
                   const View *dgamma = o.gamma ? &c.out[next++] : nullptr,
@@ -512,7 +496,7 @@ KERNEL(merge_stacked_statistics, NoAttrs, chan) {
     double n = 0;
     for (int64_t p = 0; p < parts; ++p) n += double(c.in[0].as<float>()[p]);
     *c.out[0].as<float>() = float(n);
-    with_statistics_type(c.in[1].dtype(), [&](auto zero) {
+    visit_sums(c.in[1].dtype(), [&](auto zero) {
       using C = decltype(zero);
       for (int64_t j = 0; j < channels; ++j) {
         Stats s;
@@ -539,7 +523,7 @@ KERNEL(moving_average, MovingAverageAttrs, one_pass) {
                 const double count = double(*c.in[3].as<int64_t>());
                 if (a.debiased)
                   rate = a.momentum == 1 ? 1 / count : rate / (1 - std::pow(a.momentum, count));
-                with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                visit_sums(c.in[0].dtype(), [&](auto zero) {
                   using C = decltype(zero);
                   const C *moving = c.in[0].as<C>(), *value = c.in[1].as<C>();
                   C* next = c.out[0].as<C>();

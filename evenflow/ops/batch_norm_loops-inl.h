@@ -10,27 +10,13 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "evenflow/backends/cpu/convert-inl.h"
+#include "evenflow/backends/cpu/tail-inl.h"
 #include "evenflow/ops/batch_norm_pass.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace evenflow::cpu::HWY_NAMESPACE {
-// n elements, fewer than a vector holds; the other lanes are zero.
-template <class D, class T>
-HWY_INLINE hn::Vec<D> load_some(D d, const T* p, int64_t n) {
-  HWY_ALIGN T rest[hn::MaxLanes(D())] = {};
-  std::memcpy(rest, p, size_t(n) * sizeof(T));
-  return load(d, rest);
-}
-template <class D, class T>
-HWY_INLINE void store_some(D d, hn::Vec<D> v, T* p, int64_t n) {
-  HWY_ALIGN T rest[hn::MaxLanes(D())];
-  store(d, v, rest);
-  std::memcpy(p, rest, size_t(n) * sizeof(T));
-}
-
 template <class T, bool kRelu, bool kResidual>
 struct Loops {
   using C = compute_t<T>;
@@ -104,8 +90,8 @@ struct Loops {
       }
       if (const int64_t n = p.width - i) {
         V ri = hn::Zero(d);
-        if constexpr (kResidual) ri = load_some(d, residual + i, n);
-        store_some(d, one(i, load_some(d, x + i, n), ri), y + i, n);
+        if constexpr (kResidual) ri = load_n(d, residual + i, n);
+        store_n(d, one(i, load_n(d, x + i, n), ri), y + i, n);
       }
     }
   }
@@ -137,11 +123,11 @@ struct Loops {
       }
       if (const int64_t n = p.width - i) {
         V ri = hn::Zero(d);
-        if constexpr (kResidual && kRelu) ri = load_some(d, residual + i, n);
-        const V c = centred(d, q, i, load_some(d, x + i, n)),
-                gi = masked(d, q, i, c, ri, load_some(d, g + i, n));
-        store_some(d, one(i, c, gi), out + i, n);
-        if constexpr (kResidual) store_some(d, gi, residual_grad + i, n);
+        if constexpr (kResidual && kRelu) ri = load_n(d, residual + i, n);
+        const V c = centred(d, q, i, load_n(d, x + i, n)),
+                gi = masked(d, q, i, c, ri, load_n(d, g + i, n));
+        store_n(d, one(i, c, gi), out + i, n);
+        if constexpr (kResidual) store_n(d, gi, residual_grad + i, n);
       }
     }
   }
@@ -176,8 +162,8 @@ struct Loops {
       }
       if (const int64_t n = p.width - i) {
         V ri = hn::Zero(d);
-        if constexpr (kReads) ri = load_some(d, res + i, n);
-        one(i, load_some(d, x + i, n), load_some(d, g + i, n), ri);
+        if constexpr (kReads) ri = load_n(d, res + i, n);
+        one(i, load_n(d, x + i, n), load_n(d, g + i, n), ri);
       }
     }
     for (int64_t i = 0; i < p.width; ++i)
@@ -213,9 +199,9 @@ struct Loops {
         for (; i < end; i += std::min(lanes, end - i)) {  // g is 0 in the lanes that are not there
           const int64_t n = std::min(lanes, end - i);
           V ri = hn::Zero(d);
-          if constexpr (kReads) ri = load_some(d, res + i, n);
-          const V c = centred(d, q, 0, load_some(d, x + i, n)),
-                  gi = masked(d, q, 0, c, ri, load_some(d, g + i, n));
+          if constexpr (kReads) ri = load_n(d, res + i, n);
+          const V c = centred(d, q, 0, load_n(d, x + i, n)),
+                  gi = masked(d, q, 0, c, ri, load_n(d, g + i, n));
           s0 = hn::Add(s0, gi), q0 = hn::MulAdd(gi, c, q0);
         }
         total += double(hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1))));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "evenflow/core/floating.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/core/statistics.h"
 #include "evenflow/graph/op.h"
@@ -17,6 +18,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "evenflow/backends/cpu/convert-inl.h"
+#include "evenflow/backends/cpu/tail-inl.h"
 // clang-format on
 
 #ifndef EVENFLOW_OPS_BATCH_NORM_WEIGHTED_
@@ -47,18 +49,12 @@ struct Weighted {
   using D = hn::ScalableTag<C>;
   using V = hn::Vec<D>;
 
-  // f(column, lanes there, load, store) for each vector of a row; the last one may be partial.
+  // A vector of a row; the last one may be partial.
   static HWY_INLINE V get(D d, const T* p, int64_t n) {
-    if (n == int64_t(hn::Lanes(d))) return load(d, p);
-    HWY_ALIGN T rest[hn::MaxLanes(D())] = {};
-    std::copy_n(p, n, rest);
-    return load(d, rest);
+    return n == int64_t(hn::Lanes(d)) ? load(d, p) : load_n(d, p, n);
   }
   static HWY_INLINE void put(D d, V v, T* p, int64_t n) {
-    if (n == int64_t(hn::Lanes(d))) return store(d, v, p);
-    HWY_ALIGN T rest[hn::MaxLanes(D())];
-    store(d, v, rest);
-    std::copy_n(rest, n, p);
+    n == int64_t(hn::Lanes(d)) ? store(d, v, p) : store_n(d, v, p, n);
   }
 
   // Statistics of at most kWeightedBlock rows, merged into `stats`: twice over the block, about its
@@ -173,23 +169,10 @@ struct Weighted {
     }
   }
 };
-template <class F>
-void with(DType t, F f) {
-  switch (t) {
-    case DType::f32:
-      return f(Weighted<float>());
-    case DType::f64:
-      return f(Weighted<double>());
-    case DType::bf16:
-      return f(Weighted<bf16>());
-    default:
-      return f(Weighted<f16>());
-  }
-}
 void weighted_statistics(const WeightedPass& a, int64_t begin, int64_t end, void* memory,
                          Stats* stats) {
-  with(a.dtype, [&](auto w) {
-    using W = decltype(w);
+  visit_floating(a.dtype, [&](auto zero) {
+    using W = Weighted<decltype(zero)>;
     for (int64_t b = begin; b < end; b += kWeightedBlock)
       W::statistics(a, b, std::min(end, b + kWeightedBlock), static_cast<typename W::C*>(memory),
                     stats);
@@ -197,13 +180,13 @@ void weighted_statistics(const WeightedPass& a, int64_t begin, int64_t end, void
 }
 void weighted_sums(const WeightedPass& a, int64_t begin, int64_t end, void* memory, double* sum_g,
                    double* sum_gx) {
-  with(a.dtype, [&](auto w) {
-    using W = decltype(w);
+  visit_floating(a.dtype, [&](auto zero) {
+    using W = Weighted<decltype(zero)>;
     W::sums(a, begin, end, static_cast<typename W::C*>(memory), sum_g, sum_gx);
   });
 }
 void weighted_dx(const WeightedPass& a, int64_t begin, int64_t end) {
-  with(a.dtype, [&](auto w) { decltype(w)::dx(a, begin, end); });
+  visit_floating(a.dtype, [&](auto zero) { Weighted<decltype(zero)>::dx(a, begin, end); });
 }
 
 }  // namespace
@@ -226,7 +209,7 @@ struct Rows {
     group = std::max(kWeightedBlock,
                      32768 / std::max<int64_t>(1, channels) / kWeightedBlock * kWeightedBlock);
     tasks = (rows + group - 1) / group;
-    wide = x.dtype == DType::f64 ? 8 : 4;
+    wide = size_of(sum_dtype(x.dtype));
   }
   template <class F>
   void each(F f) const {
@@ -287,13 +270,6 @@ struct Operands {
     if (a.residual) residual = &c.in[first];
   }
 };
-template <class F>
-void with_statistics_type(DType x, F f) {
-  if (x == DType::f64)
-    f(double{});
-  else
-    f(float{});
-}
 template <class C>
 WeightedPass prepare(const Rows& rows, const Memory& m, const Call& c, const BatchNormAttrs& a,
                      const Operands& o, const View& mean, const View& variance) {
@@ -374,7 +350,7 @@ KERNEL(batch_norm_backward_sums, BatchNormAttrs, weighted) {
                              double* parts = reinterpret_cast<double*>(m.results);
                              std::fill_n(parts, 2 * (rows.tasks + 1) * rows.channels, 0.0);
                              const auto f = HWY_DYNAMIC_DISPATCH(weighted_sums);
-                             with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                             visit_sums(c.in[0].dtype(), [&](auto zero) {
                                using C = decltype(zero);
                                const WeightedPass p =
                                    prepare<C>(rows, m, c, a, Operands(c, a, 4), c.in[2], c.in[3]);
@@ -414,7 +390,7 @@ KERNEL(batch_norm_dx, BatchNormAttrs, weighted) {
                       const Operands o(c, a, 7);
                       spread(*o.weights, c.in[0], a.axis, rows.rows, m.weights);
                       const auto f = HWY_DYNAMIC_DISPATCH(weighted_dx);
-                      with_statistics_type(c.in[0].dtype(), [&](auto zero) {
+                      visit_sums(c.in[0].dtype(), [&](auto zero) {
                         using C = decltype(zero);
                         WeightedPass p = prepare<C>(rows, m, c, a, o, c.in[3], c.in[4]);
                         const double n = double(*c.in[2].as<float>()), share = n > 0 ? 1 / n : 1;

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "evenflow/core/buffer.h"
+#include "evenflow/core/floating.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/conv_rules.h"
@@ -158,36 +159,23 @@ void kernel_grad(const DepthwisePlan& plan, const T* x, const T* dy, T* dkernel,
   for (int64_t i = 0; i < size; ++i) dkernel[i] = static_cast<T>(total[i]);
 }
 
-template <class F>
-void floats(DType dtype, F f) {
-  switch (dtype) {
-    case DType::f32:
-      return f(float{});
-    case DType::f64:
-      return f(double{});
-    case DType::bf16:
-      return f(bf16{});
-    default:
-      return f(f16{});
-  }
-}
 }  // namespace depthwise_kernels
 
 void depthwise_forward(const DepthwisePlan& p, const Call& c) {
-  depthwise_kernels::floats(c.out[0].dtype(), [&](auto zero) {
+  visit_floating(c.out[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
     depthwise_kernels::forward(p.g, c.in[0].as<T>(), c.in[1].as<T>(), c.out[0].as<T>());
   });
 }
 void depthwise_input_grad(const DepthwisePlan& p, const Call& c) {
-  depthwise_kernels::floats(c.out[0].dtype(), [&](auto zero) {
+  visit_floating(c.out[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
     depthwise_kernels::input_grad(p, c.in[0].as<T>(), c.in[1].as<T>(), c.out[0].as<T>(),
                                   static_cast<char*>(c.scratch));
   });
 }
 void depthwise_kernel_grad(const DepthwisePlan& p, const Call& c) {
-  depthwise_kernels::floats(c.out[0].dtype(), [&](auto zero) {
+  visit_floating(c.out[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
     depthwise_kernels::kernel_grad(p, c.in[0].as<T>(), c.in[1].as<T>(), c.out[0].as<T>(),
                                    static_cast<char*>(c.scratch));

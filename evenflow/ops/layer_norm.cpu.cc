@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "evenflow/backends/cpu/reduce.h"
+#include "evenflow/core/floating.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/batch_norm_rules.h"
@@ -171,24 +172,12 @@ struct RowLoops {
   }
 };
 
-template <class F>
-void with_rows(DType t, F f) {
-  switch (t) {
-    case DType::f32:
-      return f(RowLoops<float>());
-    case DType::f64:
-      return f(RowLoops<double>());
-    case DType::bf16:
-      return f(RowLoops<bf16>());
-    default:
-      return f(RowLoops<f16>());
-  }
-}
 void rows_forward(const LayerNormRows& a, int64_t begin, int64_t end) {
-  with_rows(a.dtype, [&](auto loops) { loops.forward(a, begin, end); });
+  visit_floating(a.dtype, [&](auto zero) { RowLoops<decltype(zero)>::forward(a, begin, end); });
 }
 void rows_backward(const LayerNormRows& a, int64_t begin, int64_t end, double* part, void* sums) {
-  with_rows(a.dtype, [&](auto loops) { loops.backward(a, begin, end, part, sums); });
+  visit_floating(a.dtype,
+                 [&](auto zero) { RowLoops<decltype(zero)>::backward(a, begin, end, part, sums); });
 }
 
 }  // namespace
@@ -216,15 +205,14 @@ struct Cut {
   int64_t grain() const { return std::max<int64_t>(1, kTask / std::max<int64_t>(1, columns)); }
   int64_t groups() const { return rows ? (rows - 1) / group + 1 : 0; }
 };
-int64_t width(DType x) { return x == DType::f64 ? 8 : 4; }
+int64_t width(DType x) { return size_of(sum_dtype(x)); }
 
 // A parameter, or a row of `value` in scratch memory where there is none.
 const void* parameter(const View* given, double value, int64_t n, DType x, void* scratch) {
   if (given) return given->data;
-  if (x == DType::f64)
-    std::fill_n(static_cast<double*>(scratch), n, value);
-  else
-    std::fill_n(static_cast<float*>(scratch), n, float(value));
+  visit_sums(x, [&](auto zero) {
+    std::fill_n(static_cast<decltype(zero)*>(scratch), n, static_cast<decltype(zero)>(value));
+  });
   return scratch;
 }
 std::string declines(const CallSig& s, const LayerNormAttrs& a) {
@@ -277,15 +265,15 @@ void backward(const Call& c, const LayerNormAttrs& a) {
   size_t next = 1;
   for (const bool is_beta : {false, true}) {
     if (!(is_beta ? a.center : a.scale)) continue;
-    const View& out = c.out[next++];
-    for (int64_t j = 0; j < cut.columns; ++j) {
-      double sum = 0;
-      for (int64_t g = 0; g < cut.groups(); ++g) sum += part[(g * 2 + is_beta) * cut.stride + j];
-      if (t == DType::f64)
-        out.as<double>()[j] = sum;
-      else
-        out.as<float>()[j] = float(sum);
-    }
+    visit_sums(t, [&](auto zero) {
+      auto* out = c.out[next].as<decltype(zero)>();
+      for (int64_t j = 0; j < cut.columns; ++j) {
+        double sum = 0;
+        for (int64_t g = 0; g < cut.groups(); ++g) sum += part[(g * 2 + is_beta) * cut.stride + j];
+        out[j] = static_cast<decltype(zero)>(sum);
+      }
+    });
+    ++next;
   }
 }
 }  // namespace

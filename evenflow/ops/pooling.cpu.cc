@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "evenflow/core/buffer.h"
+#include "evenflow/core/floating.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/ops/pooling_rules.h"
@@ -184,44 +185,30 @@ void average_backward(const Pooling& p, const T* dy, T* dx, char* scratch) {
   });
 }
 
-template <class F>
-void floats(DType dtype, F f) {
-  switch (dtype) {
-    case DType::f32:
-      return f(float{});
-    case DType::f64:
-      return f(double{});
-    case DType::bf16:
-      return f(bf16{});
-    default:
-      return f(f16{});
-  }
-}
-
 }  // namespace pooling_kernels
 using namespace pooling_kernels;
 
 void max_pool(const Pooling& p, const Call& c) {
-  floats(c.in[0].dtype(), [&](auto zero) {
+  visit_floating(c.in[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
     max_forward(p, c.in[0].as<T>(), c.out[0].as<T>());
   });
 }
 void average_pool(const Pooling& p, const Call& c) {
-  floats(c.in[0].dtype(), [&](auto zero) {
+  visit_floating(c.in[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
     average_forward(p, c.in[0].as<T>(), c.out[0].as<T>());
   });
 }
 void max_pool_grad(const Pooling& p, const Call& c) {
-  floats(c.in[0].dtype(), [&](auto zero) {
+  visit_floating(c.in[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
     max_backward(p, c.in[0].as<T>(), c.in[1].as<T>(), c.out[0].as<T>(),
                  static_cast<char*>(c.scratch));
   });
 }
 void average_pool_grad(const Pooling& p, const Call& c) {
-  floats(c.in[0].dtype(), [&](auto zero) {
+  visit_floating(c.in[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
     average_backward(p, c.in[0].as<T>(), c.out[0].as<T>(), static_cast<char*>(c.scratch));
   });
