@@ -83,12 +83,13 @@ Outcome run_r1(Bench& bench) {
   const double at_most = std::isfinite(plain) ? plain : double(bench.training().steps);
   o.claims.push_back(
       {"Batch normalisation needs fewer steps to the plain net's best accuracy.",
-       !reached ? concat({"With batch normalisation half of the seeds do not reach ",
+       !reached ? concat({"With batch normalisation at least half of the seeds do not reach ",
                           percent(p.plain_best), " in ", bench.training().steps, " steps."})
                 : concat({number(normed, "%.0f"), " steps against ",
                           std::isfinite(plain) ? "" : "more than ", number(at_most, "%.0f"), " to ",
                           percent(p.plain_best), " (medians of ", bench.options.seeds,
-                          " seeds): ", number(at_most / normed, "%.1f"), " times fewer."}),
+                          " seeds): ", std::isfinite(plain) ? "" : "at least ",
+                          number(at_most / normed, "%.1f"), " times fewer."}),
        reached && normed < at_most});
 
   // One seed again, looking at a unit.
