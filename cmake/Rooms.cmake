@@ -9,6 +9,7 @@ else()
 endif()
 set(uses_ops hwy::hwy ${gemm})
 set(uses_backends_cpu hwy::hwy ${gemm})
+set(uses_backends_gpu ${CMAKE_DL_LIBS})
 if(EVENFLOW_THREADS STREQUAL "openmp")
   list(APPEND uses_backends_cpu OpenMP::OpenMP_CXX)
 endif()
@@ -39,6 +40,11 @@ macro(evenflow_room_files room)
     endif()
   endforeach()
 
+  # Kernels for accelerators, where the room that runs them is built.
+  if(NOT EVENFLOW_GPU)
+    list(FILTER files EXCLUDE REGEX "\\.gpu\\.cc$|_gpu_test\\.cc$")
+  endif()
+
   set(sources ${files})
   list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
   set(tests ${files})
@@ -65,6 +71,19 @@ macro(evenflow_embed_data)
   endforeach()
 endmacro()
 
+# What is compiled for GPUs while a program runs travels in the library as text. Sets `embedded`.
+macro(evenflow_embed_kernels)
+  file(GLOB kernels CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/evenflow
+    ${PROJECT_SOURCE_DIR}/evenflow/*/*.gpu.h)
+  list(APPEND kernels backends/gpu/shim.h ops/scalar.h)
+  list(TRANSFORM kernels PREPEND ${PROJECT_SOURCE_DIR}/evenflow/ OUTPUT_VARIABLE paths)
+  list(JOIN kernels "," names)
+  set(embedded ${PROJECT_BINARY_DIR}/embedded/kernels.cc)
+  set(script ${PROJECT_SOURCE_DIR}/cmake/EmbedText.cmake)
+  add_custom_command(OUTPUT ${embedded} DEPENDS ${paths} ${script} VERBATIM
+    COMMAND ${CMAKE_COMMAND} -D OUT=${embedded} -D ROOT=${PROJECT_SOURCE_DIR}/evenflow -D FILES=${names} -P ${script})
+endmacro()
+
 # evenflow_library(name ROOMS rooms... [USES libraries...]) makes evenflow::name of those rooms that have a tenant;
 # what it uses of ours, it hands on to its users.
 function(evenflow_library name)
@@ -80,6 +99,10 @@ function(evenflow_library name)
     if(sources)
       if(room STREQUAL "data")
         evenflow_embed_data()
+        list(APPEND sources ${embedded})
+      endif()
+      if(room STREQUAL "backends/gpu")
+        evenflow_embed_kernels()
         list(APPEND sources ${embedded})
       endif()
       string(MAKE_C_IDENTIFIER ${room} id)

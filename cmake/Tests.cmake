@@ -3,6 +3,9 @@
 # What several test programs share: tests/x.cc.
 file(GLOB support CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/*.cc)
 list(FILTER support EXCLUDE REGEX "_test\\.cc$")
+if(NOT EVENFLOW_GPU)
+  list(FILTER support EXCLUDE REGEX "gpu")
+endif()
 if(support)
   add_library(evenflow_test_support STATIC ${support})
   evenflow_compile(evenflow_test_support evenflow::runtime)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where values live and kernels run. This build knows the CPU; other kinds are named, and refused
-// with the reason.
+// Where values live and compiled functions run.
 #pragma once
 #include <string>
 #include <vector>
@@ -10,18 +9,21 @@
 namespace evenflow {
 
 struct Device {
-  enum class Kind { cpu, cuda, sycl };
+  /// `emulated` runs kernels of GPUs on the host, for tests.
+  enum class Kind { cpu, cuda, sycl, emulated };
   Kind kind = Kind::cpu;
   int index = 0;
   Device() = default;
-  /// "cpu", "cuda:0", "sycl"; throws InvalidArgument for another word, Unimplemented (with the
-  /// reason) for a device that is not there.
+  /// "cpu", "cuda:0", "sycl", or "auto": the first GPU, else the CPU. Throws InvalidArgument for
+  /// another word, Unimplemented (with the reason) for a device that is not there.
   Device(std::string_view name);  // NOLINT: implicit on purpose
   bool operator==(const Device&) const = default;
 };
 std::string str(const Device& device);
+/// Where compiled functions run that ask for no other: what set_default_device() said, else
 /// EVENFLOW_DEVICE, else the CPU.
 Device default_device();
+void set_default_device(const Device& device);
 
 /// What `evenflow devices` shows.
 struct DeviceInfo {

@@ -93,7 +93,7 @@ void run_now(Node& n) {
   for (size_t i = 0; i < ni; ++i) {
     views[i].sig = &n.in[i].sig();
     if (i < 32 && (n.op->traits.shape_only >> i & 1)) continue;
-    hold[i] = Tensor(n.in[i]).buffer();
+    hold[i] = placed(Tensor(n.in[i]).buffer(), nullptr);  // outside compiled functions: on the host
     views[i].data = hold[i]->data();
   }
   if (n.op->traits.reshape || (n.op->traits.alias && n.sigs[0] == n.in[0].sig()))

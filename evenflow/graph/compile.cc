@@ -99,6 +99,7 @@ struct Function::Impl {
     Edge reads;  ///< of the variables that `run` reads
     bool has_apply = false, shape_seen = false;
     Passes passes = Passes::none;
+    Accelerator* on = nullptr;
     bool pooled = false, grouped = false;  ///< called pool(); was there a group of ranks
     std::vector<VarPtr> accumulators;
     std::vector<std::pair<std::shared_ptr<std::atomic<int64_t>>, int64_t>> settings;
@@ -122,12 +123,14 @@ struct Function::Impl {
   int micro_done = 0;
 
   std::shared_ptr<Traced> find(const Sigs& sigs, const Body& body);
-  std::shared_ptr<Traced> respecialised(const Traced& from, const Sigs& sigs) const;
+  std::shared_ptr<Traced> respecialised(const Traced& from, const Sigs& sigs,
+                                        Accelerator* on) const;
   std::shared_ptr<Traced> traced(const Sigs& sigs, const Body& body) const;
-  void plan(Program& p, Passes passes, const std::string& title) const;
+  void plan(Program& p, Passes passes, Accelerator* on, const std::string& title) const;
   Passes passes() const {
     return options.use_reference ? Passes::none : options.passes.value_or(default_passes());
   }
+  Accelerator* on() const { return accelerator(options.device.value_or(default_device())); }
   bool run(const Program& p, const std::vector<BufferPtr>& args, std::vector<BufferPtr>& outs,
            Transaction* join);
   Tensors results(const Traced& t, const Tensors& args, std::vector<BufferPtr> outs,
@@ -139,7 +142,8 @@ struct Function::Impl {
   bool apply_group();
 };
 
-void Function::Impl::plan(Program& p, Passes passes, const std::string& title) const {
+void Function::Impl::plan(Program& p, Passes passes, Accelerator* on,
+                          const std::string& title) const {
   const bool writes = !p.targets.empty();
   std::vector<char> steady;
   if (!writes)
@@ -147,17 +151,18 @@ void Function::Impl::plan(Program& p, Passes passes, const std::string& title) c
       steady.push_back(l.var &&
                        !l.var->fixed_address);  // whose memory others may write without a commit
   const Graph optimised =
-      optimise(p.graph, passes, {}, {options.activations, options.tile, steady});
+      optimise(p.graph, passes, {}, {options.activations, options.tile, steady, on});
   p.before = nullptr;
   if (!writes && !options.use_reference) {
     if (Hoisted h = hoist(optimised, steady); h.any()) {
       p.before = std::make_shared<Program::Before>();
-      p.before->plan = std::make_shared<Plan>(h.before, std::vector<Role>(h.before.results.size()));
+      p.before->plan = std::make_shared<Plan>(h.before, std::vector<Role>(h.before.results.size()),
+                                              false, on);
       p.before->leaves = std::move(h.leaves);
-      p.plan = std::make_shared<Plan>(h.main, p.roles);
+      p.plan = std::make_shared<Plan>(h.main, p.roles, false, on);
     }
   }
-  if (!p.before) p.plan = std::make_shared<Plan>(optimised, p.roles, options.use_reference);
+  if (!p.before) p.plan = std::make_shared<Plan>(optimised, p.roles, options.use_reference, on);
   picture_plan(title, p.graph, *p.plan);
 }
 
@@ -187,7 +192,8 @@ Function::Stats Function::stats() const {
 }
 
 std::shared_ptr<Function::Impl::Traced> Function::Impl::respecialised(const Traced& from,
-                                                                      const Sigs& sigs) const {
+                                                                      const Sigs& sigs,
+                                                                      Accelerator* on) const {
   auto n = std::make_shared<Traced>(from);
   for (Program* p : {&n->run, &n->apply}) {
     if (p == &n->apply && !n->has_apply) continue;
@@ -200,7 +206,8 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::respecialised(const Trac
       if (!(p->graph.values[size_t(p->graph.results[p->outputs + p->predicates + i])] ==
             p->targets[i]->sig))
         fail({"variable \"", p->targets[i]->name, "\" would change its shape"});
-    plan(*p, n->passes = passes(), "compiled at " + str(where) + ", again for " + describe(sigs));
+    plan(*p, n->passes = passes(), n->on = on,
+         "compiled at " + str(where) + ", again for " + describe(sigs));
   }
   return n;
 }
@@ -249,9 +256,10 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::traced(const Sigs& sigs,
 }
 
 std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, const Body& body) {
+  Accelerator* const on = this->on();
   std::lock_guard l(mutex);
   for (auto& t : cache)
-    if (t->sigs == sigs && t->passes == passes() && t->modes_hold()) {
+    if (t->sigs == sigs && t->passes == passes() && t->on == on && t->modes_hold()) {
       t->used = ++clock;
       return last = t;
     }
@@ -282,7 +290,7 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
       continue;
     }
     try {
-      t = respecialised(*c, sigs);
+      t = respecialised(*c, sigs, on);
       why.clear();
       break;
     } catch (const Error& e) {
@@ -298,7 +306,7 @@ std::shared_ptr<Function::Impl::Traced> Function::Impl::find(const Sigs& sigs, c
     t = traced(sigs, body);
     for (Program* p : {&t->run, &t->apply}) {
       if (p == &t->apply && !t->has_apply) continue;
-      plan(*p, t->passes = passes(),
+      plan(*p, t->passes = passes(), t->on = on,
            "compiled at " + str(where) + " for " + describe(sigs) +
                (p == &t->apply ? ", applying the step" : ""));
     }
@@ -398,7 +406,7 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args,
   plan.execute(*r, false);
   bool ok = true;
   for (size_t i = 0; i < p.predicates; ++i)
-    ok &= *static_cast<const bool*>(r->results[p.outputs + i]->data());
+    ok &= *static_cast<const bool*>(placed(r->results[p.outputs + i], nullptr)->data());
   for (size_t i = 0; i < p.targets.size();
        ++i)  // state is ours to write; somebody else's memory is not
     if (BufferPtr& b = r->results[first + i]; b && b->imported())
@@ -411,13 +419,14 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args,
         auto& v = *p.targets[i];
         auto& spare = r->spare[first + i];
         const bool ours = v.value.use_count() == 2 &&
-                          !v.value->imported();  // the variable's and this run's own: write over it
+                          !v.value->imported() &&  // the variable's and this run's own: write over it
+                          v.value->accelerator() == plan.on();
         std::atomic_thread_fence(
             std::memory_order_acquire);  // what others read of it came before they let go
-        if (ours || v.fixed_address)
+        if (ours || (v.fixed_address && !plan.on()))
           plan.place(*r, first + i, v.value);
         else {
-          if (!spare || spare.use_count() != 1) spare = make_buffer(v.sig.bytes());
+          if (!spare || spare.use_count() != 1) spare = make_buffer(v.sig.bytes(), plan.on());
           plan.place(*r, first + i, spare);
         }
       }

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "evenflow/core/device.h"
 #include "evenflow/graph/variable.h"
 
 namespace evenflow {
@@ -35,6 +36,7 @@ struct CompileOptions {
       false;  ///< every operation by its reference: slow, the oracle of the tests; no passes
   std::optional<Passes> passes =
       {};                 ///< which rewrites the graph goes through; absent: default_passes()
+  std::optional<Device> device = {};  ///< where it runs; absent: default_device()
   size_t max_plans = 16;  ///< kept, least recently used first out
   Activations activations = Activations::automatic;
   /// Samples that go through a region along the batch at a time; 0: as many as fit the caches. All

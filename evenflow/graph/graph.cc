@@ -139,13 +139,11 @@ Tensors instantiate(const Graph& g, const Tensors& leaves) {
 // ---- lowering
 // -----------------------------------------------------------------------------------------------------------
 namespace {
-bool has_kernel(const Graph& g, const Graph::Call& c) {
-  if (c.op->traits.reshape || c.op->loop || c.op == &read_op()) return true;
+bool runs(const Graph& g, const Graph::Call& c, Accelerator* on) {
+  if (c.op->traits.reshape || c.op == &read_op()) return true;
   const Sigs in = g.sigs(c.in), out = g.sigs(c.out);
   if (c.op->traits.alias && out[0] == in[0]) return true;
-  for (auto& k : c.op->kernels())
-    if (!k.declines || k.declines({in, out}, c.attrs.get()).empty()) return true;
-  return false;
+  return has_kernel(*c.op, {in, out, on}, c.attrs.get());
 }
 }  // namespace
 
@@ -180,9 +178,9 @@ Graph reference_of(const Graph& g, const Graph::Call& c) {
   return std::move(x.graph);
 }
 
-Graph lower(const Graph& g, bool use_reference) {
+Graph lower(const Graph& g, bool use_reference, Accelerator* on) {
   bool any = false;
-  for (auto& c : g.calls) any |= use_reference ? bool(c.op->reference) : !has_kernel(g, c);
+  for (auto& c : g.calls) any |= use_reference ? bool(c.op->reference) : !runs(g, c, on);
   if (!any) return g;
   Graph r;
   std::vector<int> at(g.values.size(), -1);  // where a value of g is in r
@@ -193,7 +191,7 @@ Graph lower(const Graph& g, bool use_reference) {
   for (int v : g.leaves) r.leaves.push_back(value(v));
   for (auto& [v, b] : g.constants) r.constants.push_back({value(v), b});
   for (auto& c : g.calls) {
-    if (use_reference ? !c.op->reference : has_kernel(g, c)) {
+    if (use_reference ? !c.op->reference : runs(g, c, on)) {
       Graph::Call d = c;
       for (int& v : d.in) v = value(v);
       for (int& v : d.out) v = value(v);
@@ -202,8 +200,9 @@ Graph lower(const Graph& g, bool use_reference) {
     }
     if (!c.op->reference)
       fail(Code::Unimplemented,
-           {c.op->name, ": no kernel takes this call and it has no reference, at ", str(c.where)});
-    const Graph ref = lower(reference_of(g, c), use_reference);
+           {c.op->name, ": no kernel takes this call on ", on ? str(on->device()) : "cpu",
+            " and it has no reference, at ", str(c.where)});
+    const Graph ref = lower(reference_of(g, c), use_reference, on);
     std::vector<int> in(ref.values.size(), -1);
     auto inner = [&](int v) {
       if (in[size_t(v)] < 0) in[size_t(v)] = r.add_value(ref.values[size_t(v)]);

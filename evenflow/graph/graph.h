@@ -67,8 +67,8 @@ Tensors instantiate(const Graph& graph, const Tensors& leaves);
 /// The reference of a call as a graph of its own; its leaves are the call's inputs.
 Graph reference_of(const Graph& graph, const Graph::Call& call);
 
-/// Replaces calls that no kernel takes (or, with use_reference, all that have one) by their
-/// references.
-Graph lower(const Graph& graph, bool use_reference);
+/// Replaces calls that no kernel takes where they are to run (or, with use_reference, all that have
+/// one) by their references.
+Graph lower(const Graph& graph, bool use_reference, Accelerator* on = nullptr);
 
 }  // namespace evenflow

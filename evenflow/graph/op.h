@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "evenflow/core/accelerator.h"
 #include "evenflow/graph/attrs.h"
 #include "evenflow/graph/tensor.h"
 
@@ -87,10 +88,12 @@ struct Call {
   std::span<const View> in, out;
   void* scratch = nullptr;
   bool accumulate = false;  ///< add to the outputs; only kernels that say so are asked for it
+  Accelerator* on = nullptr;  ///< whose memory this is; null: the host's
 };
 /// What a kernel is chosen by; nothing else may matter.
 struct CallSig {
   std::span<const Sig> in, out;
+  Accelerator* on = nullptr;  ///< where it is to run; null: the host
 };
 /// A kernel made ready for one signature. `run` may be called by several threads at once, each with
 /// its own scratch.
@@ -162,6 +165,7 @@ struct KernelDef {
   std::function<Prepared(const CallSig&, const void*)> prepare;
   bool accumulates = false;  ///< honours Call::accumulate
   bool costly = false;       ///< preparing takes long: kept for calls outside plans
+  bool gpu = false;          ///< for accelerators; else for the host
 };
 struct OpDef {
   struct Case {
@@ -191,7 +195,7 @@ struct OpDef {
   std::function<std::vector<AttrValue>(const void*)> get_attrs;  ///< in the order of `attrs`
   std::function<AttrPtr(std::span<const AttrValue>)>
       make_attrs;  ///< the inverse; throws on a wrong type
-  /// Kernels in the order in which they are tried.
+  /// Kernels, for the host and for accelerators, in the order in which they are tried.
   const std::vector<KernelDef>& kernels() const;
 };
 
@@ -254,23 +258,35 @@ struct OpEntry {
 struct KernelEntry {
   const char *op, *name;
   KernelDef (*make)();
+  bool gpu;
   const KernelEntry* next;
-  KernelEntry(const char* op, const char* name, KernelDef (*make)());
+  KernelEntry(const char* op, const char* name, KernelDef (*make)(), bool gpu = false);
   static const KernelEntry*& head();
+};
+/// A kernel that suits operations by what they declare: made for each of them, absent where it does
+/// not suit. An operation's own kernels are tried before it.
+struct GenericKernelEntry {
+  std::optional<KernelDef> (*make)(const OpDef&);
+  bool gpu;
+  const GenericKernelEntry* next;
+  GenericKernelEntry(std::optional<KernelDef> (*make)(const OpDef&), bool gpu);
+  static const GenericKernelEntry*& head();
 };
 /// By name; throws NotFound with the nearest name.
 const OpDef& find_op(std::string_view name);
 /// All, sorted by name.
 std::vector<const OpDef*> all_ops();
 
-/// The first kernel that accepts, else the loop; the reason of each that declines goes to the log.
-/// Empty: lower to the reference.
+/// The first kernel for where the call is to run that accepts, on the host else the loop; the reason
+/// of each that declines goes to the log. Empty: lower to the reference.
 struct Selected {
   Prepared prepared;
   std::string kernel;  ///< its name, "loop", or "" for none
   bool accumulates = false;
 };
 Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs);
+/// Whether there is one.
+bool has_kernel(const OpDef& op, const CallSig& sig, const void* attrs);
 
 /// Declares an operation; defines `const OpDef& <name>_op()`.
 #define OP(op_name, Attrs)                                                   \
@@ -289,6 +305,13 @@ Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs
       #op_name, #kernel_name,                                                 \
       [] { return op_name##_##kernel_name##_sheet().define(#kernel_name); }}; \
   static ::evenflow::KernelSheet<Attrs> op_name##_##kernel_name##_sheet()
+/// The same for accelerators: GPU_KERNEL(softmax, SoftmaxAttrs, rows) { ... } is named gpu_rows.
+#define GPU_KERNEL(op_name, Attrs, kernel_name)                                   \
+  static ::evenflow::KernelSheet<Attrs> op_name##_gpu_##kernel_name##_sheet();    \
+  static const ::evenflow::KernelEntry op_name##_gpu_##kernel_name##_entry{       \
+      #op_name, "gpu_" #kernel_name,                                              \
+      [] { return op_name##_gpu_##kernel_name##_sheet().define("gpu_" #kernel_name); }, true}; \
+  static ::evenflow::KernelSheet<Attrs> op_name##_gpu_##kernel_name##_sheet()
 
 // ---- calling
 // ------------------------------------------------------------------------------------------------------------------

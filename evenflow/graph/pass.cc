@@ -50,6 +50,7 @@ Graph optimise(Graph g, Passes which,
   if (which == Passes::none) return g;
   for (const NamedPass& p : all_passes()) {
     if (which == Passes::exact && !p.def.keeps_bits) continue;
+    if (options.on && p.def.host_only) continue;
     const bool watched = after || logs(Topic::pass);
     const std::string before = watched ? str(g) : std::string();
     p.def.run(g, options);

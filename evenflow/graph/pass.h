@@ -23,11 +23,13 @@ struct PassOptions {
   /// Of each leaf, in a program that writes nothing: whether it is a variable, and keeps its value
   /// from run to run. Empty: of none.
   std::vector<char> steady = {};
+  Accelerator* on = nullptr;  ///< where the graph is to run; null: on the host
 };
 struct PassDef {
   std::string_view summary;
   int order = 0;           ///< low ones run first
   bool keeps_bits = true;  ///< false: results may differ in rounding
+  bool host_only = false;  ///< suits the caches of a CPU; left out for accelerators
   void (*run)(Graph& graph, const PassOptions& options) = nullptr;
 };
 struct PassEntry {

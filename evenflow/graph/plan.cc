@@ -31,8 +31,9 @@ bool checks_nan() {
   return on;
 }
 
-Plan::Plan(const Graph& graph, std::vector<Role> roles, bool use_reference)
-    : graph_(lower(graph, use_reference)), roles_(std::move(roles)) {
+Plan::Plan(const Graph& graph, std::vector<Role> roles, bool use_reference, Accelerator* on)
+    : on_(on), graph_(lower(graph, use_reference, on)), roles_(std::move(roles)) {
+  for (auto& [v, b] : graph_.constants) b = placed(b, on_);
   if (checks_nan())
     for (auto& r : roles_)
       r.late = false;  // a check can fail, and what can fail must not write over state
@@ -93,7 +94,7 @@ void Plan::choose_kernels() {
   for (Step& s : order_) {
     auto& c = graph_.calls[size_t(s.call)];
     const Sigs in = graph_.sigs(c.in), out = graph_.sigs(c.out);
-    Selected k = select_kernel(*c.op, {in, out}, c.attrs);
+    Selected k = select_kernel(*c.op, {in, out, on_}, c.attrs);
     if (!k.prepared.run) fail(Code::Internal, {c.op->name, ": no kernel after lowering"});
     s.kernel = std::move(k.prepared), s.kernel_name = std::move(k.kernel),
     s.accumulates = k.accumulates;
@@ -241,7 +242,7 @@ std::shared_ptr<Plan::Run> Plan::acquire() const {
   }
   if (!r) {
     r = std::make_unique<Run>();
-    r->arena = make_buffer(arena_bytes_);
+    r->arena = make_buffer(arena_bytes_, on_);
     r->ptr.resize(graph_.values.size());
     size_t arity = 0;
     for (auto& c : graph_.calls) arity = std::max(arity, c.in.size() + c.out.size());
@@ -265,7 +266,8 @@ std::shared_ptr<Plan::Run> Plan::acquire() const {
 }
 
 void Plan::bind(Run& r, std::vector<BufferPtr> leaves, const std::vector<char>& over) const {
-  r.leaves.assign(std::make_move_iterator(leaves.begin()), std::make_move_iterator(leaves.end()));
+  r.leaves.clear();
+  for (BufferPtr& b : leaves) r.leaves.push_back(placed(b, on_));
   for (size_t i = 0; i < graph_.leaves.size(); ++i)
     r.ptr[size_t(graph_.leaves[i])] = r.leaves[i]->data();
   for (auto& [v, b] : graph_.constants) r.leaves.push_back(b);
@@ -281,8 +283,9 @@ void Plan::bind(Run& r, std::vector<BufferPtr> leaves, const std::vector<char>& 
     else {
       if (!r.spare[i] || r.spare[i].use_count() != 1)
         r.spare[i] =
-            make_buffer(graph_.values[size_t(v)].bytes());  // results never lie in the arena
+            make_buffer(graph_.values[size_t(v)].bytes(), on_);  // results never lie in the arena
       std::atomic_thread_fence(std::memory_order_acquire);
+      written(*r.spare[i]);
       r.results[i] = r.spare[i];
       r.ptr[size_t(v)] = r.spare[i]->data();
     }
@@ -292,6 +295,7 @@ void Plan::bind(Run& r, std::vector<BufferPtr> leaves, const std::vector<char>& 
 void Plan::place(Run& r, size_t i, const BufferPtr& buffer) const {
   const int v = storage_[size_t(graph_.results[i])];
   r.ptr[size_t(v)] = buffer->data();
+  written(*buffer);
   for (size_t j = 0; j < graph_.results.size(); ++j)
     if (storage_[size_t(graph_.results[j])] == v)
       r.results[j] = buffer;  // one value proposed to two variables
@@ -340,6 +344,19 @@ void check_finite(std::span<const View> out) {
   }
 }
 
+namespace {
+void check_finite_on(Accelerator& on, std::span<const View> out) {
+  std::vector<BufferPtr> copies;
+  std::vector<View> views(out.begin(), out.end());
+  for (View& v : views) {
+    copies.push_back(make_buffer(v.sig->bytes()));
+    on.download(copies.back()->data(), v.data, v.sig->bytes());
+    v.data = copies.back()->data();
+  }
+  check_finite(views);
+}
+}  // namespace
+
 const std::shared_ptr<const KernelCall>& Plan::described(size_t position) const {
   std::call_once(descriptions_->made, [&] {
     for (const Step& s : order_) {
@@ -379,6 +396,7 @@ void Plan::execute(Run& r, bool late) const {
         in[i] = {&graph_.values[size_t(c.in[i])], r.ptr[size_t(storage_[size_t(c.in[i])])]};
       for (size_t i = 0; i < c.out.size(); ++i)
         out[i] = {&graph_.values[size_t(c.out[i])], r.ptr[size_t(storage_[size_t(c.out[i])])]};
+      if (on_ && watched) on_->synchronize();
       std::optional<Watched> watch;
       if (watched) watch.emplace(r.nested);
       try {
@@ -386,8 +404,9 @@ void Plan::execute(Run& r, bool late) const {
                       {out, c.out.size()},
                       s.scratch >= 0 ? base + s.scratch : nullptr,
                       s.accumulates && s.result >= 0 && !r.accumulate.empty() &&
-                          r.accumulate[size_t(s.result)]});
-        if (checks_nan()) check_finite({out, c.out.size()});
+                          r.accumulate[size_t(s.result)],
+                      on_});
+        if (checks_nan()) on_ ? check_finite_on(*on_, {out, c.out.size()}) : check_finite({out, c.out.size()});
       } catch (const Error& e) {
         fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ",
                         str(c.where)});
@@ -395,12 +414,13 @@ void Plan::execute(Run& r, bool late) const {
         fail(Code::ResourceExhausted, {c.op->name, c.name ? " \"" + *c.name + "\"" : "",
                                        ": there is not enough memory, at ", str(c.where)});
       }
+      if (on_ && watched) on_->synchronize();
       if (watch) watch->done(described(p));
     }
   };
   run_counters().kernels += int64_t(end - begin);
   // Ranks in one process wait for each other, so a rank's run must not queue behind another's.
-  if (work_bytes_ >= kHeavy && !Communicator::current())
+  if (work_bytes_ >= kHeavy && !Communicator::current() && !on_)
     on_executor(body);
   else
     body();

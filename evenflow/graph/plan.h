@@ -34,7 +34,10 @@ class Plan {
   };
 
   /// Lowers what has no kernel, drops what nobody needs, chooses kernels, lays out memory.
-  Plan(const Graph& graph, std::vector<Role> roles, bool use_reference = false);
+  /// For the host, or for an accelerator: then the arena and results are in its memory, and running
+  /// is asking for the work.
+  Plan(const Graph& graph, std::vector<Role> roles, bool use_reference = false,
+       Accelerator* on = nullptr);
 
   std::shared_ptr<Run> acquire() const;
   /// Leaves in the order of graph().leaves. over[i] (absent: all): give result i a buffer of its
@@ -54,6 +57,7 @@ class Plan {
   /// Whether the kernel that makes result i, and nothing else, can add to it.
   bool accumulates(size_t i) const;
 
+  Accelerator* on() const { return on_; }
   const Graph& graph() const { return graph_; }
   const std::vector<Role>& roles() const { return roles_; }
   /// The result whose buffer result i shares: itself, but where one value is several results.
@@ -94,6 +98,7 @@ class Plan {
   void lay_out();
   const std::shared_ptr<const KernelCall>& described(size_t position) const;
 
+  Accelerator* on_;
   Graph graph_;
   std::vector<Role> roles_;
   std::vector<Step> order_;

@@ -2,6 +2,7 @@
 // The registry of operations and kernels, and the choice of a kernel.
 #include <algorithm>
 #include <bit>
+#include <climits>
 #include <mutex>
 #include <unordered_map>
 
@@ -22,8 +23,16 @@ const KernelEntry*& KernelEntry::head() {
   static constinit const KernelEntry* h = nullptr;
   return h;
 }
-KernelEntry::KernelEntry(const char* o, const char* n, KernelDef (*m)())
-    : op(o), name(n), make(m), next(head()) {
+KernelEntry::KernelEntry(const char* o, const char* n, KernelDef (*m)(), bool g)
+    : op(o), name(n), make(m), gpu(g), next(head()) {
+  head() = this;
+}
+const GenericKernelEntry*& GenericKernelEntry::head() {
+  static constinit const GenericKernelEntry* h = nullptr;
+  return h;
+}
+GenericKernelEntry::GenericKernelEntry(std::optional<KernelDef> (*m)(const OpDef&), bool g)
+    : make(m), gpu(g), next(head()) {
   head() = this;
 }
 
@@ -85,7 +94,12 @@ const std::vector<KernelDef>& OpDef::kernels() const {
   if (fresh) {
     auto& list = it->second.second;
     for (auto* e = KernelEntry::head(); e; e = e->next)
-      if (name == e->op) list.push_back(e->make());
+      if (name == e->op) list.push_back(e->make()), list.back().gpu = e->gpu;
+    for (auto* e = GenericKernelEntry::head(); e; e = e->next)
+      if (auto k = e->make(*this)) {
+        k->gpu = e->gpu, k->priority = INT_MIN;
+        list.push_back(std::move(*k));
+      }
     std::sort(list.begin(), list.end(), [](auto& a, auto& b) {
       return a.priority != b.priority ? a.priority > b.priority : a.name < b.name;
     });
@@ -106,7 +120,7 @@ Prepared prepare_kept(const OpDef& op, const KernelDef& k, const CallSig& sig,
                       const AttrPtr& attrs) {
   static PreparedCache cache;
   Key key{std::bit_cast<uint64_t>(&op), std::hash<std::string>{}(k.name),
-          uint64_t(available_threads())};
+          uint64_t(available_threads()), std::bit_cast<uint64_t>(sig.on)};
   for (auto& s : sig.in) append(key, s);
   for (auto& s : sig.out) append(key, s);
   for (auto& v : op.get_attrs(attrs.get())) append(key, v);
@@ -147,24 +161,33 @@ std::optional<BatchRule> pointwise_batch(const CallSig& c) {
 
 Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs) {
   std::string declined;
+  const std::string on = " " + (sig.on ? str(sig.on->device()) : "cpu") + ": ";
   for (const KernelDef& k : op.kernels()) {
+    if (k.gpu != bool(sig.on)) continue;
     std::string why = k.declines ? k.declines(sig, attrs.get()) : std::string();
     if (why.empty()) {
       if (logs(Topic::dispatch))
-        log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + k.name + ": chosen");
+        log(Topic::dispatch, describe(op, sig) + on + declined + k.name + ": chosen");
       return {k.costly ? prepare_kept(op, k, sig, attrs) : k.prepare(sig, attrs.get()), k.name,
               k.accumulates};
     }
     if (logs(Topic::dispatch)) declined += k.name + " declined (" + why + "); ";
   }
-  if (!op.loop) {
+  if (!op.loop || sig.on) {
     if (logs(Topic::dispatch))
-      log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + "reference");
+      log(Topic::dispatch, describe(op, sig) + on + declined + "reference");
     return {};
   }
   if (logs(Topic::dispatch))
-    log(Topic::dispatch, describe(op, sig) + " cpu: " + declined + "loop: chosen");
+    log(Topic::dispatch, describe(op, sig) + on + declined + "loop: chosen");
   return {Prepared{[&op, attrs](const Call& c) { op.loop(c, attrs.get()); }, 0}, "loop"};
+}
+
+bool has_kernel(const OpDef& op, const CallSig& sig, const void* attrs) {
+  if (op.loop && !sig.on) return true;
+  for (const KernelDef& k : op.kernels())
+    if (k.gpu == bool(sig.on) && (!k.declines || k.declines(sig, attrs).empty())) return true;
+  return false;
 }
 
 }  // namespace evenflow

@@ -78,7 +78,7 @@ BufferPtr Tensor::buffer() const {
   if (!edge_.node) fail({"tensor: an empty tensor has no value"});
   return ready() ? edge_.node->values[size_t(edge_.out)] : evaluate({edge_})[0];
 }
-const void* Tensor::data() const { return buffer()->data(); }
+const void* Tensor::data() const { return placed(buffer(), nullptr)->data(); }
 void Tensor::expect_dtype(DType expected) const {
   if (dtype() != expected)
     fail({"tensor: its elements are ", str(dtype()), ", expected ", str(expected)});

@@ -33,7 +33,7 @@ VarPtr make_state(const Sig& sig, BufferPtr value, VariableOptions o) {
 }
 void publish(VarState& v, const BufferPtr& b) {
   if (v.fixed_address)
-    std::memcpy(v.value->data(), b->data(), size_t(v.sig.bytes()));
+    std::memcpy(v.value->data(), placed(b, nullptr)->data(), size_t(v.sig.bytes()));
   else
     v.value = b;
   ++v.version;

@@ -173,6 +173,7 @@ PASS(keep_activations) {
   return {.summary = "what stays of batch norm for the backward pass, as it was asked for",
           .order = 35,
           .keeps_bits = false,
+          .host_only = true,
           .run = [](Graph& g, const PassOptions& o) {
             if (o.activations == Activations::recompute) Keeper(g).recompute();
             if (o.activations == Activations::bitmask) Keeper(g).bitmask();

@@ -317,6 +317,7 @@ PASS(split_batch_norm) {
               "batch norm as statistics and normalise, so that they can join the calls around them",
           .order = 50,
           .keeps_bits = false,
+          .host_only = true,
           .run = [](Graph& g, const PassOptions& options) {
             Rewriter r(g);
             const int n = r.calls();
@@ -337,6 +338,7 @@ PASS(tile_batches) {
   return {.summary = "calls along the batch run together, tile by tile",
           .order = 60,
           .keeps_bits = false,
+          .host_only = true,
           .run = [](Graph& g, const PassOptions& o) { Tiler(g, o).run(); }};
 }
 

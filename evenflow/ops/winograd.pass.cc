@@ -96,6 +96,7 @@ PASS(winograd) {
   return {.summary = "3x3 convolutions of stride 1 in Winograd's tiles",
           .order = 40,
           .keeps_bits = false,
+          .host_only = true,
           .run = [](Graph& g, const PassOptions&) { Winograd(g).run(); }};
 }
 

@@ -3,21 +3,35 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
+#include <mutex>
+#include <optional>
 #ifdef __unix__
 #include <unistd.h>
 #endif
 
+#include "evenflow/core/accelerator.h"
 #include "evenflow/core/parallel.h"
 
 namespace evenflow {
 namespace {
 
-constexpr std::string_view kKinds[] = {"cpu", "cuda", "sycl"};
-constexpr std::string_view kReasons[] = {"", "this build has no CUDA plug-in",
-                                         "this build has no SYCL plug-in"};
+constexpr std::string_view kKinds[] = {"cpu", "cuda", "sycl", "emulated"};
+
+const AcceleratorKind* known(Device::Kind kind) {
+  auto* k = AcceleratorKind::head();
+  while (k && k->kind != kind) k = k->next;
+  return k;
+}
+
+std::optional<Device>& chosen() {
+  static std::optional<Device> device;
+  return device;
+}
+std::mutex chosen_mutex;
 
 std::string brand() {
   std::ifstream info("/proc/cpuinfo");
@@ -49,6 +63,14 @@ std::string describe_cpu() {
 }  // namespace
 
 Device::Device(std::string_view name) {
+  if (name == "auto") {
+    for (auto& d : devices())
+      if (d.available && d.name != "cpu") {
+        *this = Device(d.name);
+        break;
+      }
+    return;
+  }
   const size_t colon = name.find(':');
   const std::string_view word = name.substr(0, colon);
   int at = 0;
@@ -61,10 +83,10 @@ Device::Device(std::string_view name) {
   }
   if (!good)
     fail({"device is \"", name,
-          "\", expected cpu, cuda or sycl, or one with a number, as in cuda:0"});
+          "\", expected auto, cpu, cuda or sycl, or one with a number, as in cuda:0"});
   kind = Kind(at);
-  if (kind != Kind::cpu) fail(Code::Unimplemented, {"device ", name, ": ", kReasons[at]});
-  if (index > 0) fail(Code::Unimplemented, {"device ", name, ": there is one CPU, cpu:0"});
+  accelerator(*this);
+  if (kind == Kind::cpu && index > 0) fail(Code::Unimplemented, {"device ", name, ": there is one CPU, cpu:0"});
 }
 
 std::string str(const Device& device) {
@@ -73,14 +95,28 @@ std::string str(const Device& device) {
 }
 
 Device default_device() {
+  {
+    std::lock_guard lock(chosen_mutex);
+    if (chosen()) return *chosen();
+  }
   const char* name = std::getenv("EVENFLOW_DEVICE");
   return name && *name ? Device(name) : Device();
 }
 
+void set_default_device(const Device& device) {
+  accelerator(device);
+  std::lock_guard lock(chosen_mutex);
+  chosen() = device;
+}
+
 std::vector<DeviceInfo> devices() {
   std::vector<DeviceInfo> all{{"cpu", describe_cpu(), true, ""}};
-  for (int i = 1; i < int(std::size(kKinds)); ++i)
-    all.push_back({std::string(kKinds[i]), "", false, std::string(kReasons[i])});
+  for (auto kind : {Device::Kind::cuda, Device::Kind::sycl}) {
+    if (auto* k = known(kind))
+      for (auto& d : k->list()) all.push_back(d);
+    else
+      all.push_back({std::string(kKinds[int(kind)]), "", false, "this build has no such plug-in"});
+  }
   return all;
 }
 

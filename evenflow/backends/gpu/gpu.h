@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// What CUDA and SYCL share: an accelerator that compiles kernels from source while the program
+// runs, and launches them. No operation's name is known here.
+#pragma once
+#include <array>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "evenflow/core/accelerator.h"
+
+namespace evenflow::gpu {
+
+/// A kernel that is ready for one device.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+};
+using KernelPtr = std::shared_ptr<const Kernel>;
+
+/// Blocks of threads; `local_bytes` is what the threads of a block share.
+struct Grid {
+  int64_t blocks = 1;
+  int threads = 256;
+  int64_t local_bytes = 0;
+};
+struct Arg {
+  const void* data;
+  size_t bytes;
+};
+
+class Gpu : public Accelerator {
+ public:
+  using Accelerator::Accelerator;
+  /// The kernel `name` of a source in the language of shim.h, compiled once. Throws Internal with
+  /// the compiler's log.
+  virtual KernelPtr compile(const std::string& source, const std::string& name) = 0;
+  /// Asks for one run. Throws InvalidArgument for a grid that the device cannot have.
+  virtual void launch(const Kernel& kernel, const Grid& grid, std::span<const Arg> args) = 0;
+  virtual void zero(void* memory, int64_t bytes) = 0;
+  /// Processors that run blocks side by side.
+  virtual int processors() const = 0;
+  /// The queue, for libraries of the vendor; null where there is none.
+  virtual void* stream() const { return nullptr; }
+};
+/// Every accelerator is one.
+inline Gpu& gpu_of(Accelerator* on) { return static_cast<Gpu&>(*on); }
+
+/// A name and what it stands for in a source: {"T", "float"}.
+using Defines = std::vector<std::pair<std::string, std::string>>;
+/// The text of `file` ("ops/softmax.gpu.h") and of what it includes, behind the definitions.
+std::string source_of(std::string_view file, const Defines& defines);
+
+/// A kernel with its arguments checked by nobody but the compiler of the kernel: pass exactly what
+/// it takes, in types of the same size.
+class Launcher {
+ public:
+  Launcher() = default;
+  Launcher(Accelerator* on, std::string_view file, const std::string& name, const Defines& defines)
+      : kernel_(gpu_of(on).compile(source_of(file, defines), name)) {}
+  template <class... T>
+  void operator()(Accelerator* on, const Grid& grid, const T&... args) const {
+    const std::array<Arg, sizeof...(T)> list{Arg{&args, sizeof args}...};
+    gpu_of(on).launch(*kernel_, grid, list);
+  }
+
+ private:
+  KernelPtr kernel_;
+};
+
+/// A source that is part of the library, under its path from evenflow/.
+struct SourceEntry {
+  const char *name, *text;
+  const SourceEntry* next;
+  SourceEntry(const char* name, const char* text);
+  static const SourceEntry*& head();
+};
+std::vector<std::string_view> source_names();
+
+}  // namespace evenflow::gpu

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batch normalisation on GPUs. Each thread keeps the channels it works for and walks over positions
+// (rows of channels-last data, or packs along a plane of channels-first data), several at a time. A
+// block's threads, then the blocks of a channel, are merged in a fixed order: the same bits each
+// time.
+//
+// Definitions from outside: T the data, P the statistics, N elements of a pack, LAST 1 for channels
+// last, RELU, RESIDUAL, GAMMA, BETA 0 or 1, U positions at a time.
+#pragma once
+#include "evenflow/backends/gpu/shim.h"
+
+constexpr int kChannels = LAST ? N : 1;  // of a thread
+constexpr int kEach = LAST ? 1 : N;      // elements of a channel in a pack
+FUNCTION constexpr int channel_of(int j) { return LAST ? j : 0; }
+using W = wide_t<T>;
+
+/// How threads share the work; made by the host.
+struct Walk {
+  int64_t positions, per_chunk, channels;
+  int64_t plane;  // packs of a plane, channels first
+  int lanes;      // threads side by side along the channels
+  int chunks, channel_blocks;
+};
+
+/// This thread's part.
+struct Mine {
+  int64_t channel;  // the first of its channels
+  int64_t begin, end;
+  int lane, row, rows;
+  bool works;
+  const Walk& w;
+  FUNCTION explicit Mine(const Walk& w) : w(w) {
+    lane = thread_index() % w.lanes, row = thread_index() / w.lanes, rows = threads() / w.lanes;
+    const int64_t block = block_index() % w.channel_blocks, chunk = block_index() / w.channel_blocks;
+    channel = (block * w.lanes + lane) * kChannels;
+    begin = chunk * w.per_chunk;
+    end = begin + w.per_chunk < w.positions ? begin + w.per_chunk : w.positions;
+    works = channel < w.channels;
+  }
+  FUNCTION int64_t chunk() const { return block_index() / w.channel_blocks; }
+  FUNCTION int64_t address(int64_t q) const {
+    if (LAST) return q * w.channels + channel;
+    const uint32_t o = uint32_t(q) / uint32_t(w.plane), i = uint32_t(q) - o * uint32_t(w.plane);
+    return ((int64_t(o) * w.channels + channel) * w.plane + i) * N;
+  }
+};
+
+/// f(pack numbers) for groups of U positions, then g(position) for those left over. From the end to
+/// the beginning if `backwards`: what was read last is still in the cache.
+template <class Many, class One>
+FUNCTION void walk(const Mine& m, bool backwards, Many many, One one) {
+  const int64_t step = int64_t(U) * m.rows, groups = (m.end - m.begin) / step;
+  if (backwards)
+    for (int64_t q = m.begin + groups * step + m.row; q < m.end; q += m.rows) one(q);
+  for (int64_t k = 0; k < groups; ++k)
+    many(m.begin + (backwards ? groups - 1 - k : k) * step + m.row);
+  if (!backwards)
+    for (int64_t q = m.begin + groups * step + m.row; q < m.end; q += m.rows) one(q);
+}
+
+// ---- statistics: (n, mean, M2) merged by Chan's formula, of x less its first value, so that a large
+// mean costs no digits
+template <class S>
+struct Triple {
+  S n, mean, m2;
+};
+template <class S>
+FUNCTION Triple<S> merged(Triple<S> a, Triple<S> b) {
+  const S n = a.n + b.n;
+  if (n == 0) return {0, 0, 0};
+  const S d = b.mean - a.mean, w = b.n / n;
+  return {n, a.mean + d * w, a.m2 + b.m2 + d * d * a.n * w};
+}
+
+KERNEL(statistics, const T* x, P* part_mean, P* part_m2, float* n, P* mean, P* m2, Walk w) {
+  const Mine m(w);
+  Triple<P> t[kChannels];
+  W pivot[kChannels];
+  for (int c = 0; c < kChannels; ++c) {
+    t[c] = {0, 0, 0};
+    pivot[c] = m.works ? wide(x[LAST ? m.channel + c : m.channel * w.plane * N]) : W(0);
+  }
+  if (m.works)
+    walk(
+        m, false,
+        [&](int64_t q) {
+          Pack<T, N> p[U];
+#pragma unroll
+          for (int u = 0; u < U; ++u) p[u] = load_pack<N>(x + m.address(q + int64_t(u) * m.rows));
+          P sum[kChannels], square[kChannels];
+#pragma unroll
+          for (int c = 0; c < kChannels; ++c) sum[c] = square[c] = 0;
+#pragma unroll
+          for (int u = 0; u < U; ++u)
+#pragma unroll
+            for (int j = 0; j < N; ++j)
+              sum[channel_of(j)] += P(wide(p[u].v[j]) - pivot[channel_of(j)]);
+#pragma unroll
+          for (int c = 0; c < kChannels; ++c) sum[c] *= P(1.0 / (U * kEach));
+#pragma unroll
+          for (int u = 0; u < U; ++u)
+#pragma unroll
+            for (int j = 0; j < N; ++j) {
+              const P d = P(wide(p[u].v[j]) - pivot[channel_of(j)]) - sum[channel_of(j)];
+              square[channel_of(j)] += d * d;
+            }
+          const P all = t[0].n + P(U * kEach), share = P(U * kEach) / all, old = t[0].n * share;
+#pragma unroll
+          for (int c = 0; c < kChannels; ++c) {
+            const P d = sum[c] - t[c].mean;
+            t[c].n = all, t[c].mean += d * share, t[c].m2 += square[c] + d * d * old;
+          }
+        },
+        [&](int64_t q) {
+          const Pack<T, N> p = load_pack<N>(x + m.address(q));
+#pragma unroll
+          for (int j = 0; j < N; ++j) {
+            Triple<P>& s = t[channel_of(j)];
+            const P d = P(wide(p.v[j]) - pivot[channel_of(j)]) - s.mean;
+            s.n += 1;
+            s.mean += d / s.n;
+            s.m2 += d * (P(wide(p.v[j]) - pivot[channel_of(j)]) - s.mean);
+          }
+        });
+  // rows of the block, pairs at a fixed distance
+  Triple<P>* local = static_cast<Triple<P>*>(local_memory());
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) {
+    barrier();
+    local[thread_index()] = t[c];
+    for (int half = m.rows / 2; half > 0; half /= 2) {
+      barrier();
+      if (m.row < half)
+        local[thread_index()] = merged(local[thread_index()], local[thread_index() + half * w.lanes]);
+    }
+    barrier();
+    t[c] = local[m.lane];
+  }
+  if (!m.works || m.row) return;
+  for (int c = 0; c < kChannels; ++c) {
+    if (w.chunks == 1) {
+      mean[m.channel + c] = P(pivot[c]) + t[c].mean, m2[m.channel + c] = t[c].m2;
+      if (m.channel + c == 0) *n = float(t[c].n);
+    } else {
+      part_mean[m.chunk() * w.channels + m.channel + c] = t[c].mean;
+      part_m2[m.chunk() * w.channels + m.channel + c] = t[c].m2;
+    }
+  }
+}
+
+/// Merges chunks in f64, 32 channels a block.
+KERNEL(merge_chunks, const T* x, const P* part_mean, const P* part_m2, float* n, P* mean, P* m2,
+       Walk w) {
+  const int64_t channel = block_index() * 32 + thread_index() % 32;
+  const int row = thread_index() / 32, rows = threads() / 32;
+  Triple<double> t{0, 0, 0};
+  if (channel < w.channels)
+    for (int64_t k = row; k < w.chunks; k += rows) {
+      const int64_t begin = k * w.per_chunk,
+                    end = begin + w.per_chunk < w.positions ? begin + w.per_chunk : w.positions;
+      t = merged(t, {double((end - begin) * kEach), double(part_mean[k * w.channels + channel]),
+                     double(part_m2[k * w.channels + channel])});
+    }
+  Triple<double>* local = static_cast<Triple<double>*>(local_memory());
+  local[thread_index()] = t;
+  for (int half = rows / 2; half > 0; half /= 2) {
+    barrier();
+    if (row < half)
+      local[thread_index()] = merged(local[thread_index()], local[thread_index() + half * 32]);
+  }
+  if (row || channel >= w.channels) return;
+  t = local[thread_index()];
+  mean[channel] = P(double(wide(x[LAST ? channel : channel * w.plane * N])) + t.mean);
+  m2[channel] = P(t.m2);
+  if (channel == 0) *n = float(t.n);
+}
+
+// ---- what normalising needs of this thread's channels
+struct Affine {
+  P mean[kChannels], inverse[kChannels], scale[kChannels], beta[kChannels];
+  FUNCTION Affine(const Mine& m, const float* n, const P* mean_of, const P* m2, const P* gamma,
+                  const P* beta_of, double epsilon) {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      mean[c] = inverse[c] = scale[c] = beta[c] = 0;
+      if (!m.works) continue;
+      const int64_t at = m.channel + c;
+      const P count = n ? P(*n) : P(1);
+      const P variance = count > 0 ? m2[at] / count : P(0), v = variance + P(epsilon);
+      mean[c] = mean_of[at];
+      inverse[c] = v == 0 ? P(0) : P(1) / std::sqrt(v);
+      scale[c] = GAMMA ? inverse[c] * gamma[at] : inverse[c];
+      if (BETA) beta[c] = beta_of[at];
+    }
+  }
+  FUNCTION P y(int j, P x) const {
+    return (x - mean[channel_of(j)]) * scale[channel_of(j)] + beta[channel_of(j)];
+  }
+};
+
+KERNEL(normalize, const T* x, const T* residual, const float* n, const P* mean, const P* m2,
+       const P* gamma, const P* beta, T* y, double epsilon, Walk w) {
+  const Mine m(w);
+  if (!m.works) return;
+  const Affine a(m, n, mean, m2, gamma, beta, epsilon);
+  auto finish = [&](int64_t at, const Pack<T, N>& p, const Pack<T, N>& r) {
+    Pack<T, N> q;
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      P v = a.y(j, P(wide(p.v[j])));
+      if (RESIDUAL) v += P(wide(r.v[j]));
+      if (RELU) v = v > 0 || v != v ? v : P(0);
+      q.v[j] = narrow<T>(v);
+    }
+    store_pack(y + at, q);
+  };
+  walk(
+      m, true,
+      [&](int64_t q) {
+        Pack<T, N> p[U], r[U];
+#pragma unroll
+        for (int u = 0; u < U; ++u) {
+          p[u] = load_pack<N>(x + m.address(q + int64_t(u) * m.rows));
+          if (RESIDUAL) r[u] = load_pack<N>(residual + m.address(q + int64_t(u) * m.rows));
+        }
+#pragma unroll
+        for (int u = 0; u < U; ++u) finish(m.address(q + int64_t(u) * m.rows), p[u], r[u]);
+      },
+      [&](int64_t q) {
+        const int64_t at = m.address(q);
+        Pack<T, N> r;
+        if (RESIDUAL) r = load_pack<N>(residual + at);
+        finish(at, load_pack<N>(x + at), r);
+      });
+}
+
+// ---- backward
+struct Sums {
+  P g, gx;
+};
+/// The gradient that passes the activation.
+FUNCTION P passed(const Affine& a, int j, P x, P g, P r) {
+  if (!RELU) return g;
+  P y = a.y(j, x);
+  if (RESIDUAL) y += r;
+  return y > 0 ? g : P(0);
+}
+
+KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float* n, const P* mean,
+       const P* m2, const P* gamma, const P* beta, P* sum_g, P* sum_gx, double epsilon, Walk w) {
+  const Mine m(w);
+  const Affine a(m, n, mean, m2, gamma, beta, epsilon);
+  Sums t[kChannels];
+  for (int c = 0; c < kChannels; ++c) t[c] = {0, 0};
+  auto add = [&](const Pack<T, N>& p, const Pack<T, N>& g, const Pack<T, N>& r, Sums* s) {
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const P v = P(wide(p.v[j]));
+      const P k = passed(a, j, v, P(wide(g.v[j])), RESIDUAL && RELU ? P(wide(r.v[j])) : P(0));
+      s[channel_of(j)].g += k, s[channel_of(j)].gx += k * (v - a.mean[channel_of(j)]);
+    }
+  };
+  if (m.works)
+    walk(
+        m, false,
+        [&](int64_t q) {
+          Pack<T, N> p[U], g[U], r[U];
+#pragma unroll
+          for (int u = 0; u < U; ++u) {
+            const int64_t at = m.address(q + int64_t(u) * m.rows);
+            p[u] = load_pack<N>(x + at), g[u] = load_pack<N>(grad + at);
+            if (RESIDUAL && RELU) r[u] = load_pack<N>(residual + at);
+          }
+          Sums s[kChannels];
+#pragma unroll
+          for (int c = 0; c < kChannels; ++c) s[c] = {0, 0};
+#pragma unroll
+          for (int u = 0; u < U; ++u) add(p[u], g[u], r[u], s);
+#pragma unroll
+          for (int c = 0; c < kChannels; ++c) t[c].g += s[c].g, t[c].gx += s[c].gx;
+        },
+        [&](int64_t q) {
+          const int64_t at = m.address(q);
+          Pack<T, N> r;
+          if (RESIDUAL && RELU) r = load_pack<N>(residual + at);
+          add(load_pack<N>(x + at), load_pack<N>(grad + at), r, t);
+        });
+  Sums* local = static_cast<Sums*>(local_memory());
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) {
+    barrier();
+    local[thread_index()] = t[c];
+    for (int half = m.rows / 2; half > 0; half /= 2) {
+      barrier();
+      if (m.row < half) {
+        const Sums b = local[thread_index() + half * w.lanes];
+        local[thread_index()].g += b.g, local[thread_index()].gx += b.gx;
+      }
+    }
+    barrier();
+    t[c] = local[m.lane];
+  }
+  if (!m.works || m.row) return;
+  for (int c = 0; c < kChannels; ++c) {
+    sum_g[m.chunk() * w.channels + m.channel + c] = t[c].g;
+    sum_gx[m.chunk() * w.channels + m.channel + c] = t[c].gx;
+  }
+}
+
+/// Adds up chunks in f64, 32 channels a block; dgamma and dbeta on the way, where they are wanted.
+KERNEL(merge_sums, const P* part_g, const P* part_gx, const float* n, const P* m2, P* sum_g,
+       P* sum_gx, P* dgamma, P* dbeta, double epsilon, Walk w) {
+  struct Wide {
+    double g, gx;
+  };
+  const int64_t channel = block_index() * 32 + thread_index() % 32;
+  const int row = thread_index() / 32, rows = threads() / 32;
+  Wide t{0, 0};
+  if (channel < w.channels)
+    for (int64_t k = row; k < w.chunks; k += rows)
+      t.g += part_g[k * w.channels + channel], t.gx += part_gx[k * w.channels + channel];
+  Wide* local = static_cast<Wide*>(local_memory());
+  local[thread_index()] = t;
+  for (int half = rows / 2; half > 0; half /= 2) {
+    barrier();
+    if (row < half) {
+      local[thread_index()].g += local[thread_index() + half * 32].g;
+      local[thread_index()].gx += local[thread_index() + half * 32].gx;
+    }
+  }
+  if (row || channel >= w.channels) return;
+  t = local[thread_index()];
+  sum_g[channel] = P(t.g), sum_gx[channel] = P(t.gx);
+  if (dbeta) dbeta[channel] = P(t.g);
+  if (dgamma) {
+    const P count = n ? P(*n) : P(1), v = (count > 0 ? m2[channel] / count : P(0)) + P(epsilon);
+    dgamma[channel] = v == 0 ? P(0) : P(t.gx) / std::sqrt(v);
+  }
+}
+
+KERNEL(dx, const T* x, const T* grad, const T* residual, const float* n, const P* mean,
+       const float* n_of_m2, const P* m2, const P* gamma, const P* beta, const P* sum_g,
+       const P* sum_gx, T* out, T* out_residual, double epsilon, Walk w) {
+  const Mine m(w);
+  if (!m.works) return;
+  const Affine a(m, n_of_m2, mean, m2, gamma, beta, epsilon);
+  P level[kChannels], slope[kChannels];
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) {
+    const P count = P(*n), share = count > 0 ? P(1) / count : P(0);
+    level[c] = sum_g[m.channel + c] * share;
+    slope[c] = a.inverse[c] * a.inverse[c] * (sum_gx[m.channel + c] * share);
+  }
+  auto finish = [&](int64_t at, const Pack<T, N>& p, const Pack<T, N>& g, const Pack<T, N>& r) {
+    Pack<T, N> q, k;
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const int c = channel_of(j);
+      const P v = P(wide(p.v[j]));
+      const P s = passed(a, j, v, P(wide(g.v[j])), RESIDUAL && RELU ? P(wide(r.v[j])) : P(0));
+      q.v[j] = narrow<T>(a.scale[c] * (s - level[c] - (v - a.mean[c]) * slope[c]));
+      if (RESIDUAL) k.v[j] = narrow<T>(s);
+    }
+    store_pack(out + at, q);
+    if (RESIDUAL) store_pack(out_residual + at, k);
+  };
+  walk(
+      m, true,
+      [&](int64_t q) {
+        Pack<T, N> p[U], g[U], r[U];
+#pragma unroll
+        for (int u = 0; u < U; ++u) {
+          const int64_t at = m.address(q + int64_t(u) * m.rows);
+          p[u] = load_pack<N>(x + at), g[u] = load_pack<N>(grad + at);
+          if (RESIDUAL && RELU) r[u] = load_pack<N>(residual + at);
+        }
+#pragma unroll
+        for (int u = 0; u < U; ++u)
+          finish(m.address(q + int64_t(u) * m.rows), p[u], g[u], r[u]);
+      },
+      [&](int64_t q) {
+        const int64_t at = m.address(q);
+        Pack<T, N> r;
+        if (RESIDUAL && RELU) r = load_pack<N>(residual + at);
+        finish(at, load_pack<N>(x + at), load_pack<N>(grad + at), r);
+      });
+}
