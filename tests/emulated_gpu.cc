@@ -17,7 +17,7 @@
 #include "evenflow/backends/gpu/cache.h"
 #include "evenflow/backends/gpu/gpu.h"
 
-namespace evenflow::testing {
+namespace evenflow::emulated {
 namespace {
 using namespace gpu;
 namespace fs = std::filesystem;
@@ -241,4 +241,4 @@ std::string emulated_gpu_missing() {
 }
 void emulated_gpu_memory(int64_t bytes) { most_bytes = bytes; }
 
-}  // namespace evenflow::testing
+}  // namespace evenflow::emulated

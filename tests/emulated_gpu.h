@@ -5,7 +5,7 @@
 #pragma once
 #include "evenflow/core/device.h"
 
-namespace evenflow::testing {
+namespace evenflow::emulated {
 
 /// Makes the device "emulated" known, and gives it. Empty `why` of emulated_gpu_missing(): it works.
 Device emulated_gpu();
@@ -14,4 +14,4 @@ std::string emulated_gpu_missing();
 /// The next allocations fail as if memory had run out.
 void emulated_gpu_memory(int64_t most_bytes);
 
-}  // namespace evenflow::testing
+}  // namespace evenflow::emulated

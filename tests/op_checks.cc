@@ -514,6 +514,60 @@ Complaints kernels(const Point& p, double slack) {
   return c;
 }
 
+Complaints on_accelerator(const Point& p, Accelerator* on, bool* ran) {
+  Complaints c;
+  must_work(c, p.name, [&] {
+    const OpDef& op = *p.op;
+    const AttrPtr& attrs = p.c->attrs;
+    const Sigs out = op.shape(p.sigs, attrs.get());
+    if (!op.loop && !op.reference) return;
+    const auto expected = oracle(p);
+    const double tol = coarsest(p.sigs, out), input = largest_input(p);
+    Tensors in = p.tensors();
+    for (auto& k : op.kernels(true)) {
+      const CallSig sig{p.sigs, out, on};
+      if (k.declines && !k.declines(sig, attrs.get()).empty()) continue;
+      announce(p.name + " " + k.name);
+      const Prepared prepared = k.prepare(sig, attrs.get());
+      std::vector<BufferPtr> memory;
+      std::vector<View> views;
+      for (size_t i = 0; i < in.size(); ++i) {
+        memory.push_back(placed(in[i].buffer(), on));
+        views.push_back({&p.sigs[i], memory.back()->data()});
+      }
+      for (auto& s : out) {
+        memory.push_back(make_buffer(s.bytes(), on));
+        views.push_back({&s, memory.back()->data()});
+        if (s.bytes()) {
+          const std::vector<char> poison(size_t(s.bytes()), char(0xff));
+          on->upload(views.back().data, poison.data(), s.bytes());
+        }
+      }
+      const BufferPtr scratch = make_buffer(std::max<int64_t>(prepared.scratch_bytes, 1), on);
+      prepared.run({std::span(views).first(in.size()), std::span(views).subspan(in.size()),
+                    scratch->data(), false, on});
+      for (size_t i = 0; i < out.size(); ++i) {
+        const Tensor y = tensor(out[i], placed(memory[in.size() + i], nullptr));
+        compare(c, "kernel " + k.name, i, out[i], y.to_vector<double>(), expected[i], tol, input);
+      }
+    }
+    CompileOptions options;
+    options.device = on->device();
+    Function f(options);
+    Tensors y;
+    try {
+      y = f(in, [&](const Tensors& t) { return apply(op, attrs, to_inputs(t)); });
+    } catch (const Error& e) {
+      if (e.code() != Code::Unimplemented) throw;
+      return;
+    }
+    if (ran) *ran = true;
+    for (size_t i = 0; i < out.size(); ++i)
+      compare(c, "compiled", i, out[i], y[i].to_vector<double>(), expected[i], 4 * tol, input);
+  });
+  return c;
+}
+
 namespace {
 // The extents of a case, each once.
 std::vector<int64_t> extents_of(const Point& p) {

@@ -47,6 +47,9 @@ bool differentiable(const Point& p);
 /// as the oracle (the reference, else the loop, in f64), nothing written outside, no output left
 /// unwritten, inputs untouched. `slack` multiplies the tolerance, for values that nobody chose.
 Complaints kernels(const Point& p, double slack = 1);
+/// Every kernel for accelerators that accepts, and the call as a compiled function on `on`: values
+/// as the oracle. `ran` tells whether it ran there at all.
+Complaints on_accelerator(const Point& p, Accelerator* on, bool* ran = nullptr);
 /// The same with other extents, one after the other, wherever the shape rule takes them: what a
 /// kernel does with the rest of a vector or of a block.
 Complaints sizes(const Point& p);

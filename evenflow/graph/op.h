@@ -165,7 +165,6 @@ struct KernelDef {
   std::function<Prepared(const CallSig&, const void*)> prepare;
   bool accumulates = false;  ///< honours Call::accumulate
   bool costly = false;       ///< preparing takes long: kept for calls outside plans
-  bool gpu = false;          ///< for accelerators; else for the host
 };
 struct OpDef {
   struct Case {
@@ -195,8 +194,8 @@ struct OpDef {
   std::function<std::vector<AttrValue>(const void*)> get_attrs;  ///< in the order of `attrs`
   std::function<AttrPtr(std::span<const AttrValue>)>
       make_attrs;  ///< the inverse; throws on a wrong type
-  /// Kernels, for the host and for accelerators, in the order in which they are tried.
-  const std::vector<KernelDef>& kernels() const;
+  /// Kernels for the host, or for accelerators, in the order in which they are tried.
+  const std::vector<KernelDef>& kernels(bool gpu = false) const;
 };
 
 // ---- what an author writes: attributes typed

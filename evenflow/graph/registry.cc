@@ -82,30 +82,33 @@ std::vector<const OpDef*> all_ops() {
   return r;
 }
 
-const std::vector<KernelDef>& OpDef::kernels() const {
+const std::vector<KernelDef>& OpDef::kernels(bool gpu) const {
   static std::mutex mutex;
-  static std::unordered_map<const OpDef*, std::pair<const KernelEntry*, std::vector<KernelDef>>>
-      made;
+  using Made = std::unordered_map<const OpDef*, std::vector<KernelDef>>;
+  static Made made_for[2];
   static thread_local std::unordered_map<const OpDef*, const std::vector<KernelDef>*>
-      mine;  // no lock on the way of every call
+      mine_for[2];  // no lock on the way of every call
+  auto& mine = mine_for[gpu];
   if (auto it = mine.find(this); it != mine.end()) return *it->second;
   std::lock_guard lock(mutex);
-  auto [it, fresh] = made.try_emplace(this);
+  auto [it, fresh] = made_for[gpu].try_emplace(this);
   if (fresh) {
-    auto& list = it->second.second;
+    auto& list = it->second;
     for (auto* e = KernelEntry::head(); e; e = e->next)
-      if (name == e->op) list.push_back(e->make()), list.back().gpu = e->gpu;
+      if (e->gpu == gpu && name == e->op) list.push_back(e->make());
     for (auto* e = GenericKernelEntry::head(); e; e = e->next)
-      if (auto k = e->make(*this)) {
-        k->gpu = e->gpu, k->priority = INT_MIN;
+      if (e->gpu != gpu)
+        continue;
+      else if (auto k = e->make(*this)) {
+        k->priority = INT_MIN;
         list.push_back(std::move(*k));
       }
     std::sort(list.begin(), list.end(), [](auto& a, auto& b) {
       return a.priority != b.priority ? a.priority > b.priority : a.name < b.name;
     });
   }
-  mine.emplace(this, &it->second.second);
-  return it->second.second;
+  mine.emplace(this, &it->second);
+  return it->second;
 }
 
 namespace {
@@ -162,8 +165,7 @@ std::optional<BatchRule> pointwise_batch(const CallSig& c) {
 Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs) {
   std::string declined;
   const std::string on = " " + (sig.on ? str(sig.on->device()) : "cpu") + ": ";
-  for (const KernelDef& k : op.kernels()) {
-    if (k.gpu != bool(sig.on)) continue;
+  for (const KernelDef& k : op.kernels(bool(sig.on))) {
     std::string why = k.declines ? k.declines(sig, attrs.get()) : std::string();
     if (why.empty()) {
       if (logs(Topic::dispatch))
@@ -185,8 +187,8 @@ Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs
 
 bool has_kernel(const OpDef& op, const CallSig& sig, const void* attrs) {
   if (op.loop && !sig.on) return true;
-  for (const KernelDef& k : op.kernels())
-    if (k.gpu == bool(sig.on) && (!k.declines || k.declines(sig, attrs).empty())) return true;
+  for (const KernelDef& k : op.kernels(bool(sig.on)))
+    if (!k.declines || k.declines(sig, attrs).empty()) return true;
   return false;
 }
 

@@ -17,16 +17,7 @@ namespace evenflow {
 
 namespace {
 Types any_float(char letter = 0) { return floating.as(letter); }
-// Where gamma, beta, the weights and the residual are among the inputs; -1: absent.
-struct Places {
-  int gamma = -1, beta = -1, weights = -1, residual = -1, count;
-  Places(const BatchNormAttrs& a, int first) : count(first) {
-    if (a.scale) gamma = count++;
-    if (a.center) beta = count++;
-    if (a.weighted) weights = count++;
-    if (a.residual) residual = count++;
-  }
-};
+using Places = BatchNormPlaces;
 ChannelLayout layout_of(const Sig& x, const BatchNormAttrs& a) {
   return channel_layout(x, a.axis, a.virtual_batch_size);
 }

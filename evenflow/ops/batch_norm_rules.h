@@ -28,6 +28,17 @@ struct MovingAverageAttrs {
     field("debiased", self.debiased, "whether early averages are freed from their initial value");
   }
 };
+/// Where gamma, beta, the weights and the residual are among the inputs of a call that has `first`
+/// others before them; -1: absent.
+struct BatchNormPlaces {
+  int gamma = -1, beta = -1, weights = -1, residual = -1, count;
+  BatchNormPlaces(const BatchNormAttrs& a, int first) : count(first) {
+    if (a.scale) gamma = count++;
+    if (a.center) beta = count++;
+    if (a.weighted) weights = count++;
+    if (a.residual) residual = count++;
+  }
+};
 struct ChannelLayout {
   Shape channels;          ///< extents of the kept axes
   Shape statistics;        ///< of mean, variance, M2 and sums: channels, behind the ghosts if any

@@ -74,6 +74,7 @@ FUNCTION float float_of(uint32_t u) { return __uint_as_float(u); }
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 struct EvenflowItem {
   int thread, threads;
   int64_t block, blocks;

@@ -15,15 +15,18 @@ SourceEntry::SourceEntry(const char* n, const char* t) : name(n), text(t), next(
 }
 
 namespace {
+constexpr std::string_view kShim = "backends/gpu/shim.h";
 std::string_view text_of(std::string_view name) {
   for (auto* e = SourceEntry::head(); e; e = e->next)
     if (name == e->name) return e->text;
   fail(Code::Internal, {"kernel source \"", name, "\" is not part of the library"});
 }
-// Includes of ours are put in place, once; those of the system are left to shim.h.
-void append(std::string& out, std::string_view name, std::set<std::string, std::less<>>& seen) {
+// What a source includes of ours goes in front of it, once; what is the system's is left to shim.h.
+void append(std::string& out, std::string_view name, const std::string& defines,
+            std::set<std::string, std::less<>>& seen) {
   if (!seen.emplace(name).second) return;
   std::string_view text = text_of(name);
+  std::string own;
   constexpr std::string_view ours = "#include \"evenflow/";
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
@@ -31,19 +34,21 @@ void append(std::string& out, std::string_view name, std::set<std::string, std::
     text.remove_prefix(end);
     if (line.starts_with(ours)) {
       const size_t from = ours.size();
-      append(out, line.substr(from, line.find('"', from) - from), seen);
-    } else if (!line.starts_with("#include <") && !line.starts_with("#pragma once"))
-      out += line;
+      append(out, line.substr(from, line.find('"', from) - from), {}, seen);
+    } else if (!line.starts_with("#pragma once") &&
+               (name == kShim || !line.starts_with("#include <")))
+      own += line;
   }
+  out += defines + own;
 }
 }  // namespace
 
 std::string source_of(std::string_view file, const Defines& defines) {
-  std::string s;
-  for (auto& [name, value] : defines) s += "#define " + name + " " + value + "\n";
+  std::string head, s;
+  for (auto& [name, value] : defines) head += "#define " + name + " " + value + "\n";
   std::set<std::string, std::less<>> seen;
-  append(s, "backends/gpu/shim.h", seen);
-  append(s, file, seen);
+  append(s, kShim, {}, seen);
+  append(s, file, head, seen);
   return s;
 }
 

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batch normalisation on GPUs: how the work is cut, and which kernels of batch_norm.gpu.h run.
+#include "evenflow/ops/batch_norm.h"
+
+#include "evenflow/ops/batch_norm_rules.h"
+#include "evenflow/ops/gpu_call.h"
+
+namespace evenflow {
+namespace {
+using gpu::Defines;
+using gpu::Grid;
+using gpu::Launcher;
+
+// As in batch_norm.gpu.h.
+struct Walk {
+  int64_t positions, per_chunk, channels, plane;
+  int lanes, chunks, channel_blocks;
+};
+
+constexpr int kThreads = 256, kMergeThreads = 1024;
+
+// How a call is cut: by channels, then along the batch in chunks.
+struct Cut {
+  bool last;
+  int pack = 1, unroll = 4;
+  int64_t count, n, channels;
+  DType data, statistics;
+  Walk reduce{}, map{};
+
+  Cut(const Sig& x, const std::vector<int64_t>& axis, Accelerator* on, int streams)
+      : data(x.dtype), statistics(statistics_dtype(x.dtype)) {
+    const ChannelLayout l = channel_layout(x, axis);
+    count = x.shape.count(), channels = l.channels.count(), n = l.n;
+    last = l.inner == 1;
+    const int64_t along = last ? channels : l.inner, most = 16 / size_of(x.dtype);
+    while (pack * 2 <= most && along % (pack * 2) == 0) pack *= 2;
+    // Loads in flight: 64 bytes of each tensor, or half of that where there are several.
+    unroll = streams > 1 ? 4 : 8;
+    if (!count) return;
+    const int64_t positions = last ? l.outer : l.outer * (l.inner / pack);
+    const int64_t packs = last ? channels / pack : 1;
+    int lanes = 1;
+    while (last && lanes < 32 && lanes < packs) lanes *= 2;
+    const int64_t channel_blocks = last ? (packs + lanes - 1) / lanes : channels;
+    const int rows = kThreads / lanes;
+    auto walk = [&](int64_t blocks_each, int64_t least) {
+      const int64_t wanted = std::max<int64_t>(
+          1, gpu::gpu_of(on).processors() * blocks_each / std::max<int64_t>(channel_blocks, 1));
+      const int64_t most_chunks = std::max<int64_t>(1, positions / (least * rows));
+      const int64_t chunks = std::min(wanted, most_chunks);
+      const int64_t step = int64_t(unroll) * rows;
+      int64_t per = (positions + chunks - 1) / chunks;
+      if (per > step) per = (per + step - 1) / step * step;  // whole groups but in the last chunk
+      return Walk{positions, per,
+                  channels,  last ? 1 : l.inner / pack,
+                  lanes,     int((positions + per - 1) / per),
+                  int(channel_blocks)};
+    };
+    reduce = walk(8, unroll), map = walk(16, unroll);
+  }
+  int64_t blocks(const Walk& w) const { return int64_t(w.chunks) * w.channel_blocks; }
+  int64_t partial_bytes() const {
+    return count && reduce.chunks > 1 ? 2 * reduce.chunks * channels * size_of(statistics) : 0;
+  }
+  Defines defines(const BatchNormAttrs& a) const {
+    return {{"T", gpu_type(data)},
+            {"P", gpu_type(statistics)},
+            {"N", std::to_string(pack)},
+            {"U", std::to_string(unroll)},
+            {"LAST", last ? "1" : "0"},
+            {"RELU", a.activation == "relu" ? "1" : "0"},
+            {"RESIDUAL", a.residual ? "1" : "0"},
+            {"GAMMA", a.scale ? "1" : "0"},
+            {"BETA", a.center ? "1" : "0"}};
+  }
+  Launcher kernel(Accelerator* on, const std::string& name, const BatchNormAttrs& a) const {
+    return count ? Launcher(on, "ops/batch_norm.gpu.h", name, defines(a)) : Launcher();
+  }
+  Grid grid(const Walk& w, int64_t local = 0) const { return {blocks(w), kThreads, local}; }
+  Grid merge_grid(int64_t local_each) const {
+    return {(channels + 31) / 32, kMergeThreads, kMergeThreads * local_each};
+  }
+};
+
+std::string plain(const CallSig& c, const std::vector<int64_t>& axis, bool weighted,
+                  int64_t ghosts) {
+  if (weighted) return "there are weights";
+  if (ghosts) return "there are ghost batches";
+  const Sig& x = c.in[0];
+  if (!channel_layout(x, axis).blocked) return "the channels are not neighbours";
+  if (x.shape.count() / 4 > (int64_t(1) << 31)) return "more than 2^33 elements";
+  for (size_t i = 1; i < c.in.size(); ++i)
+    if (c.in[i].shape.count() != x.shape.count() && c.in[i].shape.rank() &&
+        c.in[i].dtype != statistics_dtype(x.dtype))
+      return "what belongs to channels is not of the type of the statistics";
+  return {};
+}
+std::string declines(const CallSig& c, const BatchNormAttrs& a) {
+  return plain(c, a.axis, a.weighted, a.virtual_batch_size);
+}
+
+void* at(const Call& c, int i) { return i < 0 ? nullptr : c.in[size_t(i)].data; }
+void zero(const Call& c) {
+  for (auto& v : c.out)
+    if (const int64_t bytes = v.sig->bytes()) gpu::gpu_of(c.on).zero(v.data, bytes);
+}
+
+// Statistics of x into n, mean and M2.
+struct StatisticsPass {
+  Cut cut;
+  Launcher statistics, merge;
+  StatisticsPass(const Cut& c, Accelerator* on, const BatchNormAttrs& a)
+      : cut(c), statistics(c.kernel(on, "statistics", a)) {
+    if (cut.reduce.chunks > 1) merge = c.kernel(on, "merge_chunks", a);
+  }
+  void operator()(Accelerator* on, const void* x, void* scratch, void* n, void* mean,
+                  void* m2) const {
+    const int64_t size = size_of(cut.statistics);
+    void* part_m2 = static_cast<char*>(scratch) + cut.reduce.chunks * cut.channels * size;
+    statistics(on, cut.grid(cut.reduce, kThreads * 3 * size), x, scratch, part_m2, n, mean, m2,
+               cut.reduce);
+    if (cut.reduce.chunks > 1)
+      merge(on, cut.merge_grid(24), x, scratch, part_m2, n, mean, m2, cut.reduce);
+  }
+};
+
+struct Backward {
+  Cut cut;
+  double epsilon;
+  Launcher sums, merge, dx;
+  Backward(const Cut& c, Accelerator* on, const BatchNormAttrs& a, bool with_sums, bool with_dx)
+      : cut(c), epsilon(a.epsilon) {
+    if (with_sums) sums = c.kernel(on, "backward_sums", a), merge = c.kernel(on, "merge_sums", a);
+    if (with_dx) dx = c.kernel(on, "dx", a);
+  }
+  // Room for the sums of chunks; even one chunk's are merged, which makes dgamma and dbeta.
+  int64_t partial_bytes() const {
+    return cut.count ? 2 * cut.reduce.chunks * cut.channels * size_of(cut.statistics) : 0;
+  }
+  void run_sums(const Call& c, const BatchNormPlaces& p, const void* n, const void* mean,
+                const void* m2, void* scratch, void* sum_g, void* sum_gx, void* dgamma,
+                void* dbeta) const {
+    const int64_t size = size_of(cut.statistics);
+    void* part_gx = static_cast<char*>(scratch) + cut.reduce.chunks * cut.channels * size;
+    sums(c.on, cut.grid(cut.reduce, kThreads * 2 * size), c.in[0].data, c.in[1].data,
+         at(c, p.residual), n, mean, m2, at(c, p.gamma), at(c, p.beta), scratch, part_gx, epsilon,
+         cut.reduce);
+    merge(c.on, cut.merge_grid(16), scratch, part_gx, n, m2, sum_g, sum_gx, dgamma, dbeta, epsilon,
+          cut.reduce);
+  }
+  void run_dx(const Call& c, const BatchNormPlaces& p, const void* n, const void* mean,
+              const void* n_of_m2, const void* m2, const void* sum_g, const void* sum_gx, void* out,
+              void* out_residual) const {
+    dx(c.on, cut.grid(cut.map), c.in[0].data, c.in[1].data, at(c, p.residual), n, mean, n_of_m2, m2,
+       at(c, p.gamma), at(c, p.beta), sum_g, sum_gx, out, out_residual, epsilon, cut.map);
+  }
+};
+int streams(const BatchNormAttrs& a, bool backward) { return 1 + a.residual + backward; }
+constexpr const void* kNone = nullptr;
+}  // namespace
+
+GPU_KERNEL(batch_norm_statistics, StatisticsAttrs, walk) {
+  return {.declines = [](const CallSig& c, const StatisticsAttrs& a) -> std::string {
+            if (a.wide && c.in[0].dtype != DType::f64) return "mean and M2 in f64";
+            return plain(c, a.axis, a.weighted, a.virtual_batch_size);
+          },
+          .prepare = [](const CallSig& s, const StatisticsAttrs& a) -> Prepared {
+            const Cut cut(s.in[0], a.axis, s.on, 1);
+            const StatisticsPass pass(cut, s.on, {});
+            return {[pass](const Call& c) {
+                      if (!pass.cut.count) return zero(c);
+                      pass(c.on, c.in[0].data, c.scratch, c.out[0].data, c.out[1].data,
+                           c.out[2].data);
+                    },
+                    cut.partial_bytes()};
+          }};
+}
+
+GPU_KERNEL(batch_normalize, BatchNormAttrs, walk) {
+  return {.declines = declines,
+          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+            const Cut cut(s.in[0], a.axis, s.on, streams(a, false));
+            const Launcher normalize = cut.kernel(s.on, "normalize", a);
+            return {[=, p = BatchNormPlaces(a, 3), epsilon = a.epsilon](const Call& c) {
+              if (!cut.count) return;
+              normalize(c.on, cut.grid(cut.map), c.in[0].data, at(c, p.residual), kNone,
+                        c.in[1].data, c.in[2].data, at(c, p.gamma), at(c, p.beta), c.out[0].data,
+                        epsilon, cut.map);
+            }};
+          }};
+}
+
+GPU_KERNEL(batch_norm, BatchNormAttrs, two_passes) {
+  return {.declines = declines,
+          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+            const Cut cut(s.in[0], a.axis, s.on, 1);
+            const Cut apply(s.in[0], a.axis, s.on, streams(a, false));
+            const StatisticsPass pass(cut, s.on, {});
+            const Launcher normalize = apply.kernel(s.on, "normalize", a);
+            return {[=, p = BatchNormPlaces(a, 1), epsilon = a.epsilon](const Call& c) {
+                      if (!cut.count) return zero(c);
+                      pass(c.on, c.in[0].data, c.scratch, c.out[1].data, c.out[2].data,
+                           c.out[3].data);
+                      normalize(c.on, apply.grid(apply.map), c.in[0].data, at(c, p.residual),
+                                c.out[1].data, c.out[2].data, c.out[3].data, at(c, p.gamma),
+                                at(c, p.beta), c.out[0].data, epsilon, apply.map);
+                    },
+                    cut.partial_bytes()};
+          }};
+}
+
+GPU_KERNEL(batch_norm_backward_sums, BatchNormAttrs, walk) {
+  return {.declines = declines,
+          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+            const Cut cut(s.in[0], a.axis, s.on, streams(a, true));
+            const Backward b(cut, s.on, a, true, false);
+            return {[b, p = BatchNormPlaces(a, 4)](const Call& c) {
+                      if (!b.cut.count) return zero(c);
+                      b.run_sums(c, p, nullptr, c.in[2].data, c.in[3].data, c.scratch,
+                                 c.out[0].data, c.out[1].data, nullptr, nullptr);
+                    },
+                    b.partial_bytes()};
+          }};
+}
+
+GPU_KERNEL(batch_norm_dx, BatchNormAttrs, walk) {
+  return {.declines = declines,
+          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+            const Cut cut(s.in[0], a.axis, s.on, streams(a, true));
+            const Backward b(cut, s.on, a, false, true);
+            return {[b, p = BatchNormPlaces(a, 7), residual = a.residual](const Call& c) {
+              if (!b.cut.count) return;
+              b.run_dx(c, p, c.in[2].data, c.in[3].data, nullptr, c.in[4].data, c.in[5].data,
+                       c.in[6].data, c.out[0].data, residual ? c.out[1].data : nullptr);
+            }};
+          }};
+}
+
+GPU_KERNEL(batch_norm_grad, BatchNormAttrs, two_passes) {
+  return {.declines = declines,
+          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+            const Cut cut(s.in[0], a.axis, s.on, streams(a, true));
+            const Backward b(cut, s.on, a, true, true);
+            const int64_t part = b.partial_bytes(),
+                          size = cut.channels * size_of(cut.statistics);
+            return {[=, p = BatchNormPlaces(a, 5), attrs = a](const Call& c) {
+                      if (!cut.count) return zero(c);
+                      char* sum_g = static_cast<char*>(c.scratch) + part;
+                      char* sum_gx = sum_g + size;
+                      size_t next = 1;
+                      void* dgamma = attrs.scale ? c.out[next++].data : nullptr;
+                      void* dbeta = attrs.center ? c.out[next++].data : nullptr;
+                      void* other = attrs.residual ? c.out[next].data : nullptr;
+                      b.run_sums(c, p, c.in[2].data, c.in[3].data, c.in[4].data, c.scratch, sum_g,
+                                 sum_gx, dgamma, dbeta);
+                      b.run_dx(c, p, c.in[2].data, c.in[3].data, c.in[2].data, c.in[4].data, sum_g,
+                               sum_gx, c.out[0].data, other);
+                    },
+                    part + 2 * size};
+          }};
+}
+
+}  // namespace evenflow
