@@ -11,10 +11,12 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <sstream>
 #include <utility>
 
 #include "evenflow/backends/gpu/allocator.h"
 #include "evenflow/backends/gpu/cache.h"
+#include "evenflow/backends/gpu/cuda/driver.h"
 #include "evenflow/backends/gpu/gpu.h"
 
 namespace evenflow::emulated {
@@ -99,6 +101,17 @@ class Block {
 };
 thread_local Block* Block::current = nullptr;
 
+// EVENFLOW_TEST_CUDA=sm_80,sm_90: each kernel is also compiled for these, where there is NVRTC.
+void compile_for_cuda(const std::string& source) {
+  const char* list = std::getenv("EVENFLOW_TEST_CUDA");
+  if (!list || !*list) return;
+  std::istringstream all(list);
+  for (std::string architecture; std::getline(all, architecture, ',');) {
+    const std::string key = cuda::compiler_version() + " " + architecture + "\n" + source;
+    if (!cached_binary(key)) keep_binary(key, cuda::compile(source, architecture));
+  }
+}
+
 const char* compiler() {
   const char* cxx = std::getenv("CXX");
   return cxx && *cxx ? cxx : "c++";
@@ -115,6 +128,7 @@ class Emulated : public Gpu {
     char name[] = "/tmp/evenflow_emulated_XXXXXX";
     if (!mkdtemp(name)) fail(Code::Internal, {"emulated: no temporary folder"});
     folder_ = name;
+    make_errors();
   }
   ~Emulated() override { fs::remove_all(folder_); }
   std::string description() const override { return "a GPU emulated on the host, for tests"; }
@@ -129,6 +143,7 @@ class Emulated : public Gpu {
   void download(void* to, const void* from, int64_t bytes) override {
     check(from, bytes);
     std::memcpy(to, from, size_t(bytes));
+    synchronize();
   }
   void copy(void* to, const void* from, int64_t bytes) override {
     check(to, bytes), check(from, bytes);
@@ -138,12 +153,16 @@ class Emulated : public Gpu {
     check(p, bytes);
     std::memset(p, 0, size_t(bytes));
   }
-  void synchronize() override {}
+  void synchronize() override {
+    const int64_t found[3] = {errors_[0], errors_[1], errors_[2]};
+    check_errors(found);
+  }
 
   KernelPtr compile(const std::string& source, const std::string& name) override {
     std::lock_guard lock(mutex_);
     auto& library = libraries_[source];
     if (!library) {
+      compile_for_cuda(source);
       const std::string stem = folder_ + "/" + std::to_string(libraries_.size());
       std::optional<std::string> kept = cached_binary("emulated\n" + source);
       if (kept)

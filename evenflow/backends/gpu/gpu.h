@@ -42,8 +42,25 @@ class Gpu : public Accelerator {
   virtual void zero(void* memory, int64_t bytes) = 0;
   /// Processors that run blocks side by side.
   virtual int processors() const = 0;
+  /// Three numbers in its memory: a kernel that finds an index out of range puts 1, the index and
+  /// the end there. Whoever waits next throws it.
+  int64_t* errors() const { return errors_; }
   /// The queue, for libraries of the vendor; null where there is none.
   virtual void* stream() const { return nullptr; }
+
+ protected:
+  static constexpr int64_t kErrorBytes = 3 * sizeof(int64_t);
+  void make_errors() {
+    errors_ = static_cast<int64_t*>(allocate(kErrorBytes));
+    zero(errors_, kErrorBytes);
+  }
+  /// Throws what the three numbers say, and forgets it.
+  void check_errors(const int64_t* found) {
+    if (!found[0]) return;
+    zero(errors_, kErrorBytes);
+    fail(Code::OutOfRange, {"an index is ", found[1], ", expected 0..", found[2] - 1});
+  }
+  int64_t* errors_ = nullptr;
 };
 /// Every accelerator is one.
 inline Gpu& gpu_of(Accelerator* on) { return static_cast<Gpu&>(*on); }

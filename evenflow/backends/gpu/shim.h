@@ -23,12 +23,12 @@ template <class A>
 inline constexpr bool is_same_v<A, A> = true;
 template <class T>
 inline constexpr bool is_floating_point_v = is_same_v<T, float> || is_same_v<T, double>;
-#define EVENFLOW_MATH1(f)                                               \
-  __device__ inline float f(float x) { return ::f##f(x); }              \
-  __device__ inline double f(double x) { return ::f(x); }
-#define EVENFLOW_MATH2(f)                                                         \
-  __device__ inline float f(float x, float y) { return ::f##f(x, y); }            \
-  __device__ inline double f(double x, double y) { return ::f(x, y); }
+#define EVENFLOW_MATH1(name)                                     \
+  __device__ inline float name(float x) { return ::name##f(x); } \
+  __device__ inline double name(double x) { return ::name(x); }
+#define EVENFLOW_MATH2(name)                                                    \
+  __device__ inline float name(float x, float y) { return ::name##f(x, y); }    \
+  __device__ inline double name(double x, double y) { return ::name(x, y); }
 EVENFLOW_MATH1(exp)
 EVENFLOW_MATH1(expm1)
 EVENFLOW_MATH1(log)
@@ -275,6 +275,16 @@ FUNCTION Pack<T, N> load_pack(const T* p) {
 template <int N, class T>
 FUNCTION void store_pack(T* p, const Pack<T, N>& v) {
   *reinterpret_cast<Pack<T, N>*>(p) = v;
+}
+
+/// NaN wins.
+template <class C>
+FUNCTION C larger(C a, C b) {
+  return b > a || b != b ? b : a;
+}
+template <class C>
+FUNCTION C smaller(C a, C b) {
+  return b < a || b != b ? b : a;
 }
 
 /// Merges the values of a block's threads into thread 0's, pairs at a fixed distance: the same bits

@@ -42,6 +42,7 @@ class CudaDevice : public Gpu {
     d.device_name(name, sizeof name, id_);
     size_t total = 0;
     d.total_memory(&total, id_);
+    make_errors();
     description_ = concat({name, ", ", total >> 30, " GiB, compute capability ", major, ".", minor});
   }
   std::string description() const override { return description_; }
@@ -74,7 +75,10 @@ class CudaDevice : public Gpu {
   }
   void synchronize() override {
     enter();
+    int64_t found[3] = {};
+    check(driver().to_host(found, address(errors_), kErrorBytes, stream_), "copy to the host");
     check(driver().wait_stream(stream_), "work that was asked for earlier");
+    check_errors(found);
   }
 
   KernelPtr compile(const std::string& source, const std::string& name) override {
