@@ -73,7 +73,7 @@ void check_device(const std::string& name) {
     return;
   }
   try {
-    evenflow::Device{name};
+    set_default_device(evenflow::Device{name});
   } catch (const Error& e) {
     if (e.code() != Code::InvalidArgument) throw;
     throw CLI::ValidationError("--device", e.what());

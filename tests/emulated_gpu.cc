@@ -198,7 +198,14 @@ class Emulated : public Gpu {
       fail({"launch of ", k.name, ": ", g.blocks, " blocks of ", g.threads, " threads and ",
             g.local_bytes, " bytes"});
     std::vector<void*> pointers;
-    for (auto& a : args) pointers.push_back(const_cast<void*>(a.data));
+    for (auto& a : args) {
+      pointers.push_back(const_cast<void*>(a.data));
+      // What looks like an address of this process must be of the device: a GPU would fault.
+      uint64_t v = 0;
+      if (a.bytes == sizeof v) std::memcpy(&v, a.data, sizeof v);
+      if (v >= (uint64_t(1) << 32) && v < (uint64_t(1) << 47))
+        check(reinterpret_cast<const void*>(v), 1, k.name.c_str());
+    }
     std::lock_guard lock(mutex_);
     std::vector<char> local(size_t(g.local_bytes) + 16);
     void* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(local.data()) + 15) / 16 * 16);
@@ -211,12 +218,12 @@ class Emulated : public Gpu {
   }
 
  private:
-  void check(const void* p, int64_t bytes) {
+  void check(const void* p, int64_t bytes, const char* who = "copy") {
     std::lock_guard lock(mutex_);
     auto it = blocks_.upper_bound(const_cast<void*>(p));
     if (it == blocks_.begin() ||
         static_cast<const char*>(p) + bytes > static_cast<char*>(std::prev(it)->first) + std::prev(it)->second)
-      fail(Code::Internal, {"emulated: memory that is not the device's"});
+      fail(Code::Internal, {"emulated: ", who, ": memory that is not the device's"});
   }
   std::mutex mutex_;
   std::map<void*, int64_t> blocks_;

@@ -443,7 +443,7 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args,
       BufferPtr old = v.value;
       publish(v, b);
       if (BufferPtr& spare = r->spare[plan.home(first + i)]; spare == b && !v.fixed_address)
-        spare = old;  // ping-pong
+        spare = old->accelerator() == plan.on() ? old : nullptr;  // ping-pong
     }
   }
   outs.assign(r->results.begin(), r->results.begin() + long(p.outputs));

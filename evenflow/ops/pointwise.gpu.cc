@@ -29,7 +29,7 @@ std::string number(double v) {
 // The type in which a call on these inputs computes.
 std::string compute_type(const OpDef& op, std::span<const Sig> in) {
   const DType d = in.back().dtype;
-  if (op.name == "divide" && !is_floating(d)) return "float";
+  if (op.name.starts_with("divide") && !is_floating(d)) return "float";
   return d == DType::f64 ? "double" : is_floating(d) ? "float" : "int64_t";
 }
 

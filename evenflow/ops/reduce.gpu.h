@@ -65,7 +65,10 @@ KERNEL(finish, const ACC* partial, TO* y, int64_t results, int64_t parts, double
 /// Whether all elements are finite: 1 in `bad` where one is not.
 KERNEL(not_finite, const T* x, int32_t* bad, int64_t n) {
   bool found = false;
-  for (int64_t i = first_item(); i < n; i += items()) found = found || !std::isfinite(wide(x[i]));
+  for (int64_t i = first_item(); i < n; i += items()) {
+    const auto v = wide(x[i]);
+    found = found || !(v - v == 0);
+  }
   if (found) *bad = 1;
 }
 KERNEL(is_zero, const int32_t* bad, bool* ok) {
