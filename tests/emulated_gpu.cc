@@ -192,6 +192,7 @@ class Emulated : public Gpu {
     if (!k->run) fail(Code::Internal, {"emulated: the source has no kernel ", name});
     return k;
   }
+  int resident(const Kernel&, const Grid&) const override { return 2; }
   void launch(const Kernel& kernel, const Grid& g, std::span<const Arg> args) override {
     auto& k = static_cast<const EmulatedKernel&>(kernel);
     if (g.blocks < 1 || g.threads < 1 || g.threads > 1024 || g.local_bytes > (48 << 10))

@@ -19,13 +19,15 @@ struct Walk {
 
 constexpr int kThreads = 256, kMergeThreads = 1024;
 
-// How a call is cut: by channels, then along the batch in chunks.
+// How a call is cut: by channels, then along the batch in chunks, as many as run side by side. All
+// passes of a call take the same chunks, the second from their ends: what the first read last is
+// still in the cache.
 struct Cut {
   bool last;
   int pack = 1, unroll = 4;
-  int64_t count, n, channels;
+  int64_t count, n, channels, positions = 0;
   DType data, statistics;
-  Walk reduce{}, map{};
+  Walk walk{};
 
   Cut(const Sig& x, const std::vector<int64_t>& axis, Accelerator* on, int streams)
       : data(x.dtype), statistics(statistics_dtype(x.dtype)) {
@@ -34,33 +36,32 @@ struct Cut {
     last = l.inner == 1;
     const int64_t along = last ? channels : l.inner, most = 16 / size_of(x.dtype);
     while (pack * 2 <= most && along % (pack * 2) == 0) pack *= 2;
-    // Loads in flight: 64 bytes of each tensor, or half of that where there are several.
-    unroll = streams > 1 ? 4 : 8;
+    // Values of one tensor in registers: 32, fewer where there are several tensors.
+    unroll = std::clamp(32 / pack / (streams > 1 ? 2 : 1), 1, 8);
     if (!count) return;
-    const int64_t positions = last ? l.outer : l.outer * (l.inner / pack);
+    positions = last ? l.outer : l.outer * (l.inner / pack);
     const int64_t packs = last ? channels / pack : 1;
-    int lanes = 1;
-    while (last && lanes < 32 && lanes < packs) lanes *= 2;
-    const int64_t channel_blocks = last ? (packs + lanes - 1) / lanes : channels;
-    const int rows = kThreads / lanes;
-    auto walk = [&](int64_t blocks_each, int64_t least) {
-      const int64_t wanted = std::max<int64_t>(
-          1, gpu::gpu_of(on).processors() * blocks_each / std::max<int64_t>(channel_blocks, 1));
-      const int64_t most_chunks = std::max<int64_t>(1, positions / (least * rows));
-      const int64_t chunks = std::min(wanted, most_chunks);
-      const int64_t step = int64_t(unroll) * rows;
-      int64_t per = (positions + chunks - 1) / chunks;
-      if (per > step) per = (per + step - 1) / step * step;  // whole groups but in the last chunk
-      return Walk{positions, per,
-                  channels,  last ? 1 : l.inner / pack,
-                  lanes,     int((positions + per - 1) / per),
-                  int(channel_blocks)};
-    };
-    reduce = walk(8, unroll), map = walk(16, unroll);
+    walk.positions = positions, walk.channels = channels, walk.plane = last ? 1 : l.inner / pack;
+    walk.lanes = 1;
+    while (last && walk.lanes < 32 && walk.lanes < packs) walk.lanes *= 2;
+    walk.channel_blocks = int(last ? (packs + walk.lanes - 1) / walk.lanes : channels);
+    divide(gpu::gpu_of(on).processors() * 2);
   }
-  int64_t blocks(const Walk& w) const { return int64_t(w.chunks) * w.channel_blocks; }
+  // Into chunks for so many blocks.
+  void divide(int64_t blocks) {
+    if (!count || !blocks) return;
+    const int rows = kThreads / walk.lanes;
+    const int64_t step = int64_t(unroll) * rows;
+    const int64_t wanted = std::max<int64_t>(1, blocks / std::max(walk.channel_blocks, 1));
+    const int64_t chunks =
+        std::min(wanted, std::max<int64_t>(1, positions / (std::min(unroll, 4) * rows)));
+    int64_t per = (positions + chunks - 1) / chunks;
+    if (per > step) per = (per + step - 1) / step * step;  // whole groups but in the last chunk
+    walk.per_chunk = per, walk.chunks = int((positions + per - 1) / per);
+  }
+  int64_t blocks() const { return int64_t(walk.chunks) * walk.channel_blocks; }
   int64_t partial_bytes() const {
-    return count && reduce.chunks > 1 ? 2 * reduce.chunks * channels * size_of(statistics) : 0;
+    return count && walk.chunks > 1 ? 2 * walk.chunks * channels * size_of(statistics) : 0;
   }
   Defines defines(const BatchNormAttrs& a) const {
     return {{"T", gpu_type(data)},
@@ -76,7 +77,9 @@ struct Cut {
   Launcher kernel(Accelerator* on, const std::string& name, const BatchNormAttrs& a) const {
     return count ? Launcher(on, "ops/batch_norm.gpu.h", name, defines(a)) : Launcher();
   }
-  Grid grid(const Walk& w, int64_t local = 0) const { return {blocks(w), kThreads, local}; }
+  Grid grid(int64_t local = 0) const { return {blocks(), kThreads, local}; }
+  Grid statistics_grid() const { return grid(kThreads * 3 * size_of(statistics)); }
+  Grid sums_grid() const { return grid(kThreads * 2 * size_of(statistics)); }
   Grid merge_grid(int64_t local_each) const {
     return {(channels + 31) / 32, kMergeThreads, kMergeThreads * local_each};
   }
@@ -110,17 +113,16 @@ struct StatisticsPass {
   Cut cut;
   Launcher statistics, merge;
   StatisticsPass(const Cut& c, Accelerator* on, const BatchNormAttrs& a)
-      : cut(c), statistics(c.kernel(on, "statistics", a)) {
-    if (cut.reduce.chunks > 1) merge = c.kernel(on, "merge_chunks", a);
+      : cut(c), statistics(c.kernel(on, "statistics", a)), merge(c.kernel(on, "merge_chunks", a)) {
+    cut.divide(statistics.resident(on, cut.statistics_grid()));
   }
   void operator()(Accelerator* on, const void* x, void* scratch, void* n, void* mean,
                   void* m2) const {
     const int64_t size = size_of(cut.statistics);
-    void* part_m2 = static_cast<char*>(scratch) + cut.reduce.chunks * cut.channels * size;
-    statistics(on, cut.grid(cut.reduce, kThreads * 3 * size), x, scratch, part_m2, n, mean, m2,
-               cut.reduce);
-    if (cut.reduce.chunks > 1)
-      merge(on, cut.merge_grid(24), x, scratch, part_m2, n, mean, m2, cut.reduce);
+    void* part_m2 = static_cast<char*>(scratch) + cut.walk.chunks * cut.channels * size;
+    statistics(on, cut.statistics_grid(), x, scratch, part_m2, n, mean, m2, cut.walk);
+    if (cut.walk.chunks > 1)
+      merge(on, cut.merge_grid(24), x, scratch, part_m2, n, mean, m2, cut.walk);
   }
 };
 
@@ -132,27 +134,29 @@ struct Backward {
       : cut(c), epsilon(a.epsilon) {
     if (with_sums) sums = c.kernel(on, "backward_sums", a), merge = c.kernel(on, "merge_sums", a);
     if (with_dx) dx = c.kernel(on, "dx", a);
+    const int64_t both[] = {sums.resident(on, cut.sums_grid()), dx.resident(on, cut.grid())};
+    cut.divide(with_sums && with_dx ? std::min(both[0], both[1]) : std::max(both[0], both[1]));
   }
   // Room for the sums of chunks; even one chunk's are merged, which makes dgamma and dbeta.
   int64_t partial_bytes() const {
-    return cut.count ? 2 * cut.reduce.chunks * cut.channels * size_of(cut.statistics) : 0;
+    return cut.count ? 2 * cut.walk.chunks * cut.channels * size_of(cut.statistics) : 0;
   }
   void run_sums(const Call& c, const BatchNormPlaces& p, const void* n, const void* mean,
                 const void* m2, void* scratch, void* sum_g, void* sum_gx, void* dgamma,
                 void* dbeta) const {
     const int64_t size = size_of(cut.statistics);
-    void* part_gx = static_cast<char*>(scratch) + cut.reduce.chunks * cut.channels * size;
-    sums(c.on, cut.grid(cut.reduce, kThreads * 2 * size), c.in[0].data, c.in[1].data,
+    void* part_gx = static_cast<char*>(scratch) + cut.walk.chunks * cut.channels * size;
+    sums(c.on, cut.sums_grid(), c.in[0].data, c.in[1].data,
          at(c, p.residual), n, mean, m2, at(c, p.gamma), at(c, p.beta), scratch, part_gx, epsilon,
-         cut.reduce);
+         cut.walk);
     merge(c.on, cut.merge_grid(16), scratch, part_gx, n, m2, sum_g, sum_gx, dgamma, dbeta, epsilon,
-          cut.reduce);
+          cut.walk);
   }
   void run_dx(const Call& c, const BatchNormPlaces& p, const void* n, const void* mean,
               const void* n_of_m2, const void* m2, const void* sum_g, const void* sum_gx, void* out,
               void* out_residual) const {
-    dx(c.on, cut.grid(cut.map), c.in[0].data, c.in[1].data, at(c, p.residual), n, mean, n_of_m2, m2,
-       at(c, p.gamma), at(c, p.beta), sum_g, sum_gx, out, out_residual, epsilon, cut.map);
+    dx(c.on, cut.grid(), c.in[0].data, c.in[1].data, at(c, p.residual), n, mean, n_of_m2, m2,
+       at(c, p.gamma), at(c, p.beta), sum_g, sum_gx, out, out_residual, epsilon, cut.walk);
   }
 };
 int streams(const BatchNormAttrs& a, bool backward) { return 1 + a.residual + backward; }
@@ -172,20 +176,21 @@ GPU_KERNEL(batch_norm_statistics, StatisticsAttrs, walk) {
                       pass(c.on, c.in[0].data, c.scratch, c.out[0].data, c.out[1].data,
                            c.out[2].data);
                     },
-                    cut.partial_bytes()};
+                    pass.cut.partial_bytes()};
           }};
 }
 
 GPU_KERNEL(batch_normalize, BatchNormAttrs, walk) {
   return {.declines = declines,
           .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
-            const Cut cut(s.in[0], a.axis, s.on, streams(a, false));
+            Cut cut(s.in[0], a.axis, s.on, streams(a, false));
             const Launcher normalize = cut.kernel(s.on, "normalize", a);
+            cut.divide(normalize.resident(s.on, cut.grid()));
             return {[=, p = BatchNormPlaces(a, 3), epsilon = a.epsilon](const Call& c) {
               if (!cut.count) return;
-              normalize(c.on, cut.grid(cut.map), c.in[0].data, at(c, p.residual), kNone,
+              normalize(c.on, cut.grid(), c.in[0].data, at(c, p.residual), kNone,
                         c.in[1].data, c.in[2].data, at(c, p.gamma), at(c, p.beta), c.out[0].data,
-                        epsilon, cut.map);
+                        epsilon, cut.walk);
             }};
           }};
 }
@@ -194,18 +199,19 @@ GPU_KERNEL(batch_norm, BatchNormAttrs, two_passes) {
   return {.declines = declines,
           .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
             const Cut cut(s.in[0], a.axis, s.on, 1);
-            const Cut apply(s.in[0], a.axis, s.on, streams(a, false));
+            Cut apply(s.in[0], a.axis, s.on, streams(a, false));
             const StatisticsPass pass(cut, s.on, {});
             const Launcher normalize = apply.kernel(s.on, "normalize", a);
+            apply.divide(std::min(normalize.resident(s.on, apply.grid()), pass.cut.blocks()));
             return {[=, p = BatchNormPlaces(a, 1), epsilon = a.epsilon](const Call& c) {
                       if (!cut.count) return zero(c);
                       pass(c.on, c.in[0].data, c.scratch, c.out[1].data, c.out[2].data,
                            c.out[3].data);
-                      normalize(c.on, apply.grid(apply.map), c.in[0].data, at(c, p.residual),
+                      normalize(c.on, apply.grid(), c.in[0].data, at(c, p.residual),
                                 c.out[1].data, c.out[2].data, c.out[3].data, at(c, p.gamma),
-                                at(c, p.beta), c.out[0].data, epsilon, apply.map);
+                                at(c, p.beta), c.out[0].data, epsilon, apply.walk);
                     },
-                    cut.partial_bytes()};
+                    pass.cut.partial_bytes()};
           }};
 }
 

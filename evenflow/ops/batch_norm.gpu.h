@@ -43,6 +43,10 @@ struct Mine {
     const uint32_t o = uint32_t(q) / uint32_t(w.plane), i = uint32_t(q) - o * uint32_t(w.plane);
     return ((int64_t(o) * w.channels + channel) * w.plane + i) * N;
   }
+  /// Of the u-th of the positions that this thread takes together.
+  FUNCTION int64_t address(int64_t q, int u) const {
+    return LAST ? address(q) + u * (int64_t(rows) * w.channels) : address(q + int64_t(u) * rows);
+  }
 };
 
 /// f(pack numbers) for groups of U positions, then g(position) for those left over. From the end to
@@ -86,23 +90,25 @@ KERNEL(statistics, const T* x, P* part_mean, P* part_m2, float* n, P* mean, P* m
         [&](int64_t q) {
           Pack<T, N> p[U];
 #pragma unroll
-          for (int u = 0; u < U; ++u) p[u] = load_pack<N>(x + m.address(q + int64_t(u) * m.rows));
-          P sum[kChannels], square[kChannels];
+          for (int u = 0; u < U; ++u) p[u] = load_pack<N>(x + m.address(q, u));
+          P d[U][N], sum[kChannels], square[kChannels];
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) sum[c] = square[c] = 0;
 #pragma unroll
           for (int u = 0; u < U; ++u)
 #pragma unroll
-            for (int j = 0; j < N; ++j)
-              sum[channel_of(j)] += P(wide(p[u].v[j]) - pivot[channel_of(j)]);
+            for (int j = 0; j < N; ++j) {
+              d[u][j] = P(wide(p[u].v[j]) - pivot[channel_of(j)]);
+              sum[channel_of(j)] += d[u][j];
+            }
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) sum[c] *= P(1.0 / (U * kEach));
 #pragma unroll
           for (int u = 0; u < U; ++u)
 #pragma unroll
             for (int j = 0; j < N; ++j) {
-              const P d = P(wide(p[u].v[j]) - pivot[channel_of(j)]) - sum[channel_of(j)];
-              square[channel_of(j)] += d * d;
+              const P e = d[u][j] - sum[channel_of(j)];
+              square[channel_of(j)] += e * e;
             }
           const P all = t[0].n + P(U * kEach), share = P(U * kEach) / all, old = t[0].n * share;
 #pragma unroll
@@ -212,7 +218,7 @@ KERNEL(normalize, const T* x, const T* residual, const float* n, const P* mean, 
       if (RELU) v = v > 0 || v != v ? v : P(0);
       q.v[j] = narrow<T>(v);
     }
-    store_pack(y + at, q);
+    store_last(y + at, q);
   };
   walk(
       m, true,
@@ -220,17 +226,17 @@ KERNEL(normalize, const T* x, const T* residual, const float* n, const P* mean, 
         Pack<T, N> p[U], r[U];
 #pragma unroll
         for (int u = 0; u < U; ++u) {
-          p[u] = load_pack<N>(x + m.address(q + int64_t(u) * m.rows));
-          if (RESIDUAL) r[u] = load_pack<N>(residual + m.address(q + int64_t(u) * m.rows));
+          p[u] = load_last<N>(x + m.address(q, u));
+          if (RESIDUAL) r[u] = load_last<N>(residual + m.address(q, u));
         }
 #pragma unroll
-        for (int u = 0; u < U; ++u) finish(m.address(q + int64_t(u) * m.rows), p[u], r[u]);
+        for (int u = 0; u < U; ++u) finish(m.address(q, u), p[u], r[u]);
       },
       [&](int64_t q) {
         const int64_t at = m.address(q);
         Pack<T, N> r;
-        if (RESIDUAL) r = load_pack<N>(residual + at);
-        finish(at, load_pack<N>(x + at), r);
+        if (RESIDUAL) r = load_last<N>(residual + at);
+        finish(at, load_last<N>(x + at), r);
       });
 }
 
@@ -267,7 +273,7 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
           Pack<T, N> p[U], g[U], r[U];
 #pragma unroll
           for (int u = 0; u < U; ++u) {
-            const int64_t at = m.address(q + int64_t(u) * m.rows);
+            const int64_t at = m.address(q, u);
             p[u] = load_pack<N>(x + at), g[u] = load_pack<N>(grad + at);
             if (RESIDUAL && RELU) r[u] = load_pack<N>(residual + at);
           }
@@ -361,8 +367,8 @@ KERNEL(dx, const T* x, const T* grad, const T* residual, const float* n, const P
       q.v[j] = narrow<T>(a.scale[c] * (s - level[c] - (v - a.mean[c]) * slope[c]));
       if (RESIDUAL) k.v[j] = narrow<T>(s);
     }
-    store_pack(out + at, q);
-    if (RESIDUAL) store_pack(out_residual + at, k);
+    store_last(out + at, q);
+    if (RESIDUAL) store_last(out_residual + at, k);
   };
   walk(
       m, true,
@@ -370,18 +376,18 @@ KERNEL(dx, const T* x, const T* grad, const T* residual, const float* n, const P
         Pack<T, N> p[U], g[U], r[U];
 #pragma unroll
         for (int u = 0; u < U; ++u) {
-          const int64_t at = m.address(q + int64_t(u) * m.rows);
-          p[u] = load_pack<N>(x + at), g[u] = load_pack<N>(grad + at);
-          if (RESIDUAL && RELU) r[u] = load_pack<N>(residual + at);
+          const int64_t at = m.address(q, u);
+          p[u] = load_last<N>(x + at), g[u] = load_last<N>(grad + at);
+          if (RESIDUAL && RELU) r[u] = load_last<N>(residual + at);
         }
 #pragma unroll
         for (int u = 0; u < U; ++u)
-          finish(m.address(q + int64_t(u) * m.rows), p[u], g[u], r[u]);
+          finish(m.address(q, u), p[u], g[u], r[u]);
       },
       [&](int64_t q) {
         const int64_t at = m.address(q);
         Pack<T, N> r;
-        if (RESIDUAL && RELU) r = load_pack<N>(residual + at);
-        finish(at, load_pack<N>(x + at), load_pack<N>(grad + at), r);
+        if (RESIDUAL && RELU) r = load_last<N>(residual + at);
+        finish(at, load_last<N>(x + at), load_last<N>(grad + at), r);
       });
 }

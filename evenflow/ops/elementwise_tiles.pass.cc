@@ -13,7 +13,7 @@ namespace {
 
 class Fuser {
  public:
-  explicit Fuser(Graph& g) : r_(g) {}
+  Fuser(Graph& g, int64_t least) : r_(g), least_(least) {}
   void run() {
     const int n = r_.calls();
     taken_.assign(size_t(n), 0);
@@ -23,7 +23,7 @@ class Fuser {
   }
 
  private:
-  static constexpr int64_t kElements = 16384;  // below, all of it is in the first caches anyway
+  static constexpr int64_t kElements = 16384;
   static constexpr size_t kCalls = 32, kInputs = 16;
 
   // Whether a call works element by element on values of this shape, and single ones.
@@ -31,7 +31,7 @@ class Fuser {
     const Graph::Call& c = r_.call(i);
     const Traits& t = c.op->traits;
     if (!r_.alive(i) || !t.pointwise || t.random || t.shape_only || t.alias || c.out.size() != 1 ||
-        r_.sig(c.out[0]).shape != shape || shape.count() < kElements)
+        r_.sig(c.out[0]).shape != shape || shape.count() < least_)
       return false;
     Sigs run;
     for (int v : c.in) {
@@ -103,6 +103,7 @@ class Fuser {
   }
 
   Rewriter r_;
+  int64_t least_;
   std::vector<char> taken_;
   std::vector<int> members_;
 };
@@ -113,7 +114,11 @@ PASS(fuse_elementwise) {
       .summary =
           "element-wise calls that feed each other run together, some thousand elements at a time",
       .order = 92,
-      .run = [](Graph& g, const PassOptions&) { Fuser(g).run(); }};
+      .run = [](Graph& g, const PassOptions& o) {
+        // Below so many elements all of it is in a CPU's first caches anyway; an accelerator takes
+        // longer to be asked than to run.
+        Fuser(g, o.on ? 1 : 16384).run();
+      }};
 }
 
 }  // namespace evenflow

@@ -54,6 +54,7 @@ const std::map<std::string_view, std::string_view>& expressions() {
       {"sigmoid_grad", "$1 * ($0 * (1 - $0))"},
       {"expand_like", "$0"},
       {"broadcast_to", "$0"},
+      {"moving_average", ""},
   };
   return e;
 }
@@ -70,6 +71,17 @@ bool has_expression(const OpDef& op) {
 std::string expression(const OpDef& op, const void* attrs, std::span<const Sig> in, const Sig& out,
                        std::vector<std::string> args) {
   const std::string c = compute_type(op, in), to = gpu_type(out.dtype);
+  if (op.name == "moving_average") {
+    const auto a = op.get_attrs(attrs);
+    const double momentum = std::get<double>(a[0]);
+    const std::string m = number(momentum), count = "double(wide(" + args[3] + "))";
+    const std::string rate = !std::get<bool>(a[1]) ? number(1 - momentum)
+                             : momentum == 1       ? "1.0 / " + count
+                                 : number(1 - momentum) + " / (1.0 - std::pow(" + m + ", " + count + "))";
+    return "narrow<" + to + ">(wide(" + args[2] + ") > 0 ? wide(" + args[0] + ") + (wide(" +
+           args[1] + ") - wide(" + args[0] + ")) * wide_t<" + to + ">(" + rate + ") : wide(" +
+           args[0] + "))";
+  }
   for (size_t i = 0; i < args.size(); ++i) args[i] = c + "(wide(" + args[i] + "))";
   auto placed = [&](std::string_view text) {
     std::string s;

@@ -141,6 +141,17 @@ GPU_KERNEL(all_finite, NoAttrs, flag) {
   return {.prepare = [](const CallSig& s, const NoAttrs&) -> Prepared {
     std::vector<Launcher> search;
     std::vector<int64_t> counts;
+    bool small = s.in.size() <= 3;
+    for (auto& x : s.in) small &= x.dtype == s.in[0].dtype && x.shape.count() <= 65536;
+    if (small) {
+      const Launcher all(s.on, "ops/reduce.gpu.h", "all_small", defines(sum, s.in[0].dtype));
+      return {[=](const Call& c) {
+        const void* x[3] = {};
+        int64_t n[3] = {};
+        for (size_t i = 0; i < c.in.size(); ++i) x[i] = c.in[i].data, n[i] = c.in[i].count();
+        all(c.on, Grid{1, 256, 16}, x[0], n[0], x[1], n[1], x[2], n[2], c.out[0].data);
+      }};
+    }
     for (auto& x : s.in) {
       counts.push_back(x.shape.count());
       search.emplace_back(s.on, "ops/reduce.gpu.h", "not_finite", defines(sum, x.dtype));

@@ -71,6 +71,23 @@ KERNEL(not_finite, const T* x, int32_t* bad, int64_t n) {
   }
   if (found) *bad = 1;
 }
+/// The same of up to three small tensors by one block, at once.
+KERNEL(all_small, const T* a, int64_t na, const T* b, int64_t nb, const T* c, int64_t nc, bool* ok) {
+  int32_t* found = static_cast<int32_t*>(local_memory());
+  if (thread_index() == 0) *found = 0;
+  barrier();
+  const T* of[3] = {a, b, c};
+  const int64_t n[3] = {na, nb, nc};
+  bool bad = false;
+  for (int k = 0; k < 3; ++k)
+    for (int64_t i = thread_index(); i < n[k]; i += threads()) {
+      const auto v = wide(of[k][i]);
+      bad = bad || !(v - v == 0);
+    }
+  if (bad) *found = 1;
+  barrier();
+  if (thread_index() == 0) *ok = *found == 0;
+}
 KERNEL(is_zero, const int32_t* bad, bool* ok) {
   if (first_item() == 0) *ok = *bad == 0;
 }

@@ -39,6 +39,8 @@ class Gpu : public Accelerator {
   virtual KernelPtr compile(const std::string& source, const std::string& name) = 0;
   /// Asks for one run. Throws InvalidArgument for a grid that the device cannot have.
   virtual void launch(const Kernel& kernel, const Grid& grid, std::span<const Arg> args) = 0;
+  /// Blocks of this kind that one processor holds at a time.
+  virtual int resident(const Kernel& kernel, const Grid& grid) const = 0;
   virtual void zero(void* memory, int64_t bytes) = 0;
   /// Processors that run blocks side by side.
   virtual int processors() const = 0;
@@ -77,6 +79,11 @@ class Launcher {
   Launcher() = default;
   Launcher(Accelerator* on, std::string_view file, const std::string& name, const Defines& defines)
       : kernel_(gpu_of(on).compile(source_of(file, defines), name)) {}
+  /// Blocks that the whole device holds at a time; 0 where there is no kernel.
+  int64_t resident(Accelerator* on, const Grid& grid) const {
+    if (!kernel_) return 0;
+    return int64_t(gpu_of(on).resident(*kernel_, grid)) * gpu_of(on).processors();
+  }
   template <class... T>
   void operator()(Accelerator* on, const Grid& grid, const T&... args) const {
     const std::array<Arg, sizeof...(T)> list{Arg{&args, sizeof args}...};

@@ -277,6 +277,30 @@ FUNCTION void store_pack(T* p, const Pack<T, N>& v) {
   *reinterpret_cast<Pack<T, N>*>(p) = v;
 }
 
+/// The same for what is not needed again: it leaves the cache to others.
+template <int N, class T>
+FUNCTION Pack<T, N> load_last(const T* p) {
+#if defined(EVENFLOW_CUDA)
+  if constexpr (sizeof(T) * N == 16) {
+    const uint4 v = __ldcs(reinterpret_cast<const uint4*>(p));
+    Pack<T, N> r;
+    *reinterpret_cast<uint4*>(&r) = v;
+    return r;
+  }
+#endif
+  return load_pack<N>(p);
+}
+template <int N, class T>
+FUNCTION void store_last(T* p, const Pack<T, N>& v) {
+#if defined(EVENFLOW_CUDA)
+  if constexpr (sizeof(T) * N == 16) {
+    __stcs(reinterpret_cast<uint4*>(p), *reinterpret_cast<const uint4*>(&v));
+    return;
+  }
+#endif
+  store_pack(p, v);
+}
+
 /// NaN wins.
 template <class C>
 FUNCTION C larger(C a, C b) {

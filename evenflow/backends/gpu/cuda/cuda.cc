@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // CUDA devices: the primary context, one stream, a caching allocator.
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -92,6 +93,14 @@ class CudaDevice : public Gpu {
       kernel = std::make_shared<CudaKernel>(function, name);
     }
     return kernel;
+  }
+  int resident(const Kernel& kernel, const Grid& g) const override {
+    enter();
+    int blocks = 0;
+    check(driver().resident(&blocks, static_cast<const CudaKernel&>(kernel).function, g.threads,
+                            size_t(g.local_bytes)),
+          "cuOccupancyMaxActiveBlocksPerMultiprocessor");
+    return std::max(blocks, 1);
   }
   void launch(const Kernel& kernel, const Grid& g, std::span<const Arg> args) override {
     auto& k = static_cast<const CudaKernel&>(kernel);

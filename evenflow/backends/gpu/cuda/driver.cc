@@ -51,6 +51,7 @@ const Driver& driver() {
     l.bind(d.create_stream, "cuStreamCreate"), l.bind(d.wait_stream, "cuStreamSynchronize");
     l.bind(d.load_module, "cuModuleLoadData"), l.bind(d.get_function, "cuModuleGetFunction");
     l.bind(d.set_function_attribute, "cuFuncSetAttribute"), l.bind(d.launch, "cuLaunchKernel");
+    l.bind(d.resident, "cuOccupancyMaxActiveBlocksPerMultiprocessor");
     l.bind(d.error_name, "cuGetErrorName"), l.bind(d.error_text, "cuGetErrorString");
     d.why = l.why();
     if (!d.why.empty()) return d;

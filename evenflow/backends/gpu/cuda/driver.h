@@ -58,6 +58,7 @@ struct Driver {
   Result (*set_function_attribute)(Handle, int, int);
   Result (*launch)(Handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                    Handle, void**, void**);
+  Result (*resident)(int*, Handle, int, size_t);
   Result (*error_name)(Result, const char**);
   Result (*error_text)(Result, const char**);
   /// Why there is no driver, or none that can be used; empty: there is one.
