@@ -25,6 +25,17 @@ inline AlongAxis along_axis(const Shape& s, int axis) {
   for (int i = 0; i < s.rank(); ++i) (i < axis ? r.outer : i > axis ? r.inner : r.extent) *= s[i];
   return r;
 }
+/// As in shape.gpu.h: the kernel `copy` moves to[to_base + ...] = from[from_base + ...].
+struct GpuBox {
+  int64_t rank = 0, count = 1, to_base = 0, from_base = 0, extent[8] = {}, to[8] = {}, from[8] = {};
+};
+inline GpuBox gpu_box(const Shape& s, std::span<const int64_t> to, std::span<const int64_t> from) {
+  GpuBox b;
+  b.rank = s.rank(), b.count = s.count();
+  for (int d = 0; d < s.rank(); ++d)
+    b.extent[d] = s[d], b.to[d] = to[size_t(d)], b.from[d] = from[size_t(d)];
+  return b;
+}
 /// A call whose outputs have no element: nothing is to be done.
 inline bool nothing_to_do(const Call& c) {
   return std::all_of(c.out.begin(), c.out.end(), [](const View& v) { return !v.count(); });

@@ -12,10 +12,7 @@ namespace {
 using gpu::Grid;
 using gpu::Launcher;
 
-// As in shape.gpu.h.
-struct Box {
-  int64_t rank = 0, count = 1, to_base = 0, from_base = 0, extent[8] = {}, to[8] = {}, from[8] = {};
-};
+using Box = GpuBox;
 struct Copy {
   size_t input = 0;
   Box box;
@@ -29,11 +26,7 @@ const std::vector<int64_t>& numbers(const Attrs& a, size_t i) {
   return std::get<std::vector<int64_t>>(a[i]);
 }
 Box box_of(const Shape& s, std::span<const int64_t> to, std::span<const int64_t> from) {
-  Box b;
-  b.rank = s.rank(), b.count = s.count();
-  for (int d = 0; d < s.rank(); ++d)
-    b.extent[d] = s[d], b.to[d] = to[size_t(d)], b.from[d] = from[size_t(d)];
-  return b;
+  return gpu_box(s, to, from);
 }
 int64_t base(std::span<const int64_t> begin, std::span<const int64_t> strides) {
   int64_t at = 0;
