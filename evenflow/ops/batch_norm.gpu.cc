@@ -13,7 +13,7 @@ using gpu::Launcher;
 
 // As in batch_norm.gpu.h.
 struct Walk {
-  int64_t positions, per_chunk, channels, plane;
+  int64_t positions, groups, channels, plane;
   int lanes, chunks, channel_blocks;
 };
 
@@ -45,19 +45,18 @@ struct Cut {
     walk.lanes = 1;
     while (last && walk.lanes < 32 && walk.lanes < packs) walk.lanes *= 2;
     walk.channel_blocks = int(last ? (packs + walk.lanes - 1) / walk.lanes : channels);
+    // What is small is spread over more threads instead.
+    const int64_t least = gpu::gpu_of(on).processors() * 2 / walk.channel_blocks;
+    while (unroll > 1 && positions / step() < least) unroll /= 2;
     divide(gpu::gpu_of(on).processors() * 2);
   }
+  int64_t step() const { return int64_t(unroll) * (kThreads / walk.lanes); }
   // Into chunks for so many blocks.
   void divide(int64_t blocks) {
     if (!count || !blocks) return;
-    const int rows = kThreads / walk.lanes;
-    const int64_t step = int64_t(unroll) * rows;
+    walk.groups = positions / step();
     const int64_t wanted = std::max<int64_t>(1, blocks / std::max(walk.channel_blocks, 1));
-    const int64_t chunks =
-        std::min(wanted, std::max<int64_t>(1, positions / (std::min(unroll, 4) * rows)));
-    int64_t per = (positions + chunks - 1) / chunks;
-    if (per > step) per = (per + step - 1) / step * step;  // whole groups but in the last chunk
-    walk.per_chunk = per, walk.chunks = int((positions + per - 1) / per);
+    walk.chunks = int(std::clamp<int64_t>(walk.groups, 1, wanted));
   }
   int64_t blocks() const { return int64_t(walk.chunks) * walk.channel_blocks; }
   int64_t partial_bytes() const {
@@ -122,18 +121,23 @@ struct StatisticsPass {
     void* part_m2 = static_cast<char*>(scratch) + cut.walk.chunks * cut.channels * size;
     statistics(on, cut.statistics_grid(), x, scratch, part_m2, n, mean, m2, cut.walk);
     if (cut.walk.chunks > 1)
-      merge(on, cut.merge_grid(24), x, scratch, part_m2, n, mean, m2, cut.walk);
+      merge(on, cut.merge_grid(24), x, scratch, part_m2, n, mean, m2, cut.step(), cut.walk);
   }
 };
 
 struct Backward {
   Cut cut;
   double epsilon;
+  bool hands_over;  // the first pass writes the residual's gradient, from which the second goes on
   Launcher sums, merge, dx;
   Backward(const Cut& c, Accelerator* on, const BatchNormAttrs& a, bool with_sums, bool with_dx)
-      : cut(c), epsilon(a.epsilon) {
+      : cut(c),
+        epsilon(a.epsilon),
+        hands_over(with_sums && with_dx && a.residual && a.activation == "relu") {
     if (with_sums) sums = c.kernel(on, "backward_sums", a), merge = c.kernel(on, "merge_sums", a);
-    if (with_dx) dx = c.kernel(on, "dx", a);
+    BatchNormAttrs second = a;
+    if (hands_over) second.residual = false, second.activation = "linear";
+    if (with_dx) dx = c.kernel(on, "dx", second);
     const int64_t both[] = {sums.resident(on, cut.sums_grid()), dx.resident(on, cut.grid())};
     cut.divide(with_sums && with_dx ? std::min(both[0], both[1]) : std::max(both[0], both[1]));
   }
@@ -143,19 +147,19 @@ struct Backward {
   }
   void run_sums(const Call& c, const BatchNormPlaces& p, const void* n, const void* mean,
                 const void* m2, void* scratch, void* sum_g, void* sum_gx, void* dgamma,
-                void* dbeta) const {
+                void* dbeta, void* passed_on) const {
     const int64_t size = size_of(cut.statistics);
     void* part_gx = static_cast<char*>(scratch) + cut.walk.chunks * cut.channels * size;
     sums(c.on, cut.sums_grid(), c.in[0].data, c.in[1].data,
-         at(c, p.residual), n, mean, m2, at(c, p.gamma), at(c, p.beta), scratch, part_gx, epsilon,
-         cut.walk);
+         at(c, p.residual), n, mean, m2, at(c, p.gamma), at(c, p.beta), scratch, part_gx, passed_on,
+         epsilon, cut.walk);
     merge(c.on, cut.merge_grid(16), scratch, part_gx, n, m2, sum_g, sum_gx, dgamma, dbeta, epsilon,
           cut.walk);
   }
-  void run_dx(const Call& c, const BatchNormPlaces& p, const void* n, const void* mean,
+  void run_dx(const Call& c, const BatchNormPlaces& p, const void* grad, const void* n, const void* mean,
               const void* n_of_m2, const void* m2, const void* sum_g, const void* sum_gx, void* out,
               void* out_residual) const {
-    dx(c.on, cut.grid(), c.in[0].data, c.in[1].data, at(c, p.residual), n, mean, n_of_m2, m2,
+    dx(c.on, cut.grid(), c.in[0].data, grad, at(c, p.residual), n, mean, n_of_m2, m2,
        at(c, p.gamma), at(c, p.beta), sum_g, sum_gx, out, out_residual, epsilon, cut.walk);
   }
 };
@@ -223,7 +227,7 @@ GPU_KERNEL(batch_norm_backward_sums, BatchNormAttrs, walk) {
             return {[b, p = BatchNormPlaces(a, 4)](const Call& c) {
                       if (!b.cut.count) return zero(c);
                       b.run_sums(c, p, nullptr, c.in[2].data, c.in[3].data, c.scratch,
-                                 c.out[0].data, c.out[1].data, nullptr, nullptr);
+                                 c.out[0].data, c.out[1].data, nullptr, nullptr, nullptr);
                     },
                     b.partial_bytes()};
           }};
@@ -236,7 +240,7 @@ GPU_KERNEL(batch_norm_dx, BatchNormAttrs, walk) {
             const Backward b(cut, s.on, a, false, true);
             return {[b, p = BatchNormPlaces(a, 7), residual = a.residual](const Call& c) {
               if (!b.cut.count) return;
-              b.run_dx(c, p, c.in[2].data, c.in[3].data, nullptr, c.in[4].data, c.in[5].data,
+              b.run_dx(c, p, c.in[1].data, c.in[2].data, c.in[3].data, nullptr, c.in[4].data, c.in[5].data,
                        c.in[6].data, c.out[0].data, residual ? c.out[1].data : nullptr);
             }};
           }};
@@ -258,8 +262,8 @@ GPU_KERNEL(batch_norm_grad, BatchNormAttrs, two_passes) {
                       void* dbeta = attrs.center ? c.out[next++].data : nullptr;
                       void* other = attrs.residual ? c.out[next].data : nullptr;
                       b.run_sums(c, p, c.in[2].data, c.in[3].data, c.in[4].data, c.scratch, sum_g,
-                                 sum_gx, dgamma, dbeta);
-                      b.run_dx(c, p, c.in[2].data, c.in[3].data, c.in[2].data, c.in[4].data, sum_g,
+                                 sum_gx, dgamma, dbeta, other);
+                      b.run_dx(c, p, b.hands_over ? other : c.in[1].data, c.in[2].data, c.in[3].data, c.in[2].data, c.in[4].data, sum_g,
                                sum_gx, c.out[0].data, other);
                     },
                     part + 2 * size};

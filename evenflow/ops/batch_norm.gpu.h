@@ -14,9 +14,10 @@ constexpr int kEach = LAST ? 1 : N;      // elements of a channel in a pack
 FUNCTION constexpr int channel_of(int j) { return LAST ? j : 0; }
 using W = wide_t<T>;
 
-/// How threads share the work; made by the host.
+/// How threads share the work; made by the host. Positions go in groups of U for each row of a block;
+/// groups go round among the chunks, so that all blocks are near one place of memory.
 struct Walk {
-  int64_t positions, per_chunk, channels;
+  int64_t positions, groups, channels;
   int64_t plane;  // packs of a plane, channels first
   int lanes;      // threads side by side along the channels
   int chunks, channel_blocks;
@@ -25,19 +26,16 @@ struct Walk {
 /// This thread's part.
 struct Mine {
   int64_t channel;  // the first of its channels
-  int64_t begin, end;
+  int64_t chunk;
   int lane, row, rows;
   bool works;
   const Walk& w;
   FUNCTION explicit Mine(const Walk& w) : w(w) {
     lane = thread_index() % w.lanes, row = thread_index() / w.lanes, rows = threads() / w.lanes;
-    const int64_t block = block_index() % w.channel_blocks, chunk = block_index() / w.channel_blocks;
-    channel = (block * w.lanes + lane) * kChannels;
-    begin = chunk * w.per_chunk;
-    end = begin + w.per_chunk < w.positions ? begin + w.per_chunk : w.positions;
+    channel = (block_index() % w.channel_blocks * w.lanes + lane) * kChannels;
+    chunk = block_index() / w.channel_blocks;
     works = channel < w.channels;
   }
-  FUNCTION int64_t chunk() const { return block_index() / w.channel_blocks; }
   FUNCTION int64_t address(int64_t q) const {
     if (LAST) return q * w.channels + channel;
     const uint32_t o = uint32_t(q) / uint32_t(w.plane), i = uint32_t(q) - o * uint32_t(w.plane);
@@ -48,18 +46,25 @@ struct Mine {
     return LAST ? address(q) + u * (int64_t(rows) * w.channels) : address(q + int64_t(u) * rows);
   }
 };
+/// Positions that a chunk takes.
+FUNCTION int64_t positions_of(const Walk& w, int64_t chunk, int64_t step) {
+  const int64_t whole = chunk < w.groups ? (w.groups - 1 - chunk) / w.chunks + 1 : 0;
+  return whole * step + (chunk == w.groups % w.chunks ? w.positions - w.groups * step : 0);
+}
 
-/// f(pack numbers) for groups of U positions, then g(position) for those left over. From the end to
-/// the beginning if `backwards`: what was read last is still in the cache.
+/// many(first position) for groups, one(position) for those left over. From the end to the beginning
+/// if `backwards`: what was read last is still in the cache.
 template <class Many, class One>
 FUNCTION void walk(const Mine& m, bool backwards, Many many, One one) {
-  const int64_t step = int64_t(U) * m.rows, groups = (m.end - m.begin) / step;
-  if (backwards)
-    for (int64_t q = m.begin + groups * step + m.row; q < m.end; q += m.rows) one(q);
-  for (int64_t k = 0; k < groups; ++k)
-    many(m.begin + (backwards ? groups - 1 - k : k) * step + m.row);
-  if (!backwards)
-    for (int64_t q = m.begin + groups * step + m.row; q < m.end; q += m.rows) one(q);
+  const int64_t step = int64_t(U) * m.rows, chunks = m.w.chunks, groups = m.w.groups;
+  const bool has_rest = m.chunk == groups % chunks;
+  if (backwards && has_rest)
+    for (int64_t q = groups * step + m.row; q < m.w.positions; q += m.rows) one(q);
+  const int64_t count = m.chunk < groups ? (groups - 1 - m.chunk) / chunks + 1 : 0;
+  for (int64_t k = 0; k < count; ++k)
+    many((m.chunk + (backwards ? count - 1 - k : k) * chunks) * step + m.row);
+  if (!backwards && has_rest)
+    for (int64_t q = groups * step + m.row; q < m.w.positions; q += m.rows) one(q);
 }
 
 // ---- statistics: (n, mean, M2) merged by Chan's formula, of x less its first value, so that a large
@@ -148,25 +153,23 @@ KERNEL(statistics, const T* x, P* part_mean, P* part_m2, float* n, P* mean, P* m
       mean[m.channel + c] = P(pivot[c]) + t[c].mean, m2[m.channel + c] = t[c].m2;
       if (m.channel + c == 0) *n = float(t[c].n);
     } else {
-      part_mean[m.chunk() * w.channels + m.channel + c] = t[c].mean;
-      part_m2[m.chunk() * w.channels + m.channel + c] = t[c].m2;
+      part_mean[m.chunk * w.channels + m.channel + c] = t[c].mean;
+      part_m2[m.chunk * w.channels + m.channel + c] = t[c].m2;
     }
   }
 }
 
 /// Merges chunks in f64, 32 channels a block.
 KERNEL(merge_chunks, const T* x, const P* part_mean, const P* part_m2, float* n, P* mean, P* m2,
-       Walk w) {
+       int64_t step, Walk w) {
   const int64_t channel = block_index() * 32 + thread_index() % 32;
   const int row = thread_index() / 32, rows = threads() / 32;
   Triple<double> t{0, 0, 0};
   if (channel < w.channels)
-    for (int64_t k = row; k < w.chunks; k += rows) {
-      const int64_t begin = k * w.per_chunk,
-                    end = begin + w.per_chunk < w.positions ? begin + w.per_chunk : w.positions;
-      t = merged(t, {double((end - begin) * kEach), double(part_mean[k * w.channels + channel]),
+    for (int64_t k = row; k < w.chunks; k += rows)
+      t = merged(t, {double(positions_of(w, k, step) * kEach),
+                     double(part_mean[k * w.channels + channel]),
                      double(part_m2[k * w.channels + channel])});
-    }
   Triple<double>* local = static_cast<Triple<double>*>(local_memory());
   local[thread_index()] = t;
   for (int half = rows / 2; half > 0; half /= 2) {
@@ -253,18 +256,25 @@ FUNCTION P passed(const Affine& a, int j, P x, P g, P r) {
 }
 
 KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float* n, const P* mean,
-       const P* m2, const P* gamma, const P* beta, P* sum_g, P* sum_gx, double epsilon, Walk w) {
+       const P* m2, const P* gamma, const P* beta, P* sum_g, P* sum_gx, T* passed_on,
+       double epsilon, Walk w) {
   const Mine m(w);
   const Affine a(m, n, mean, m2, gamma, beta, epsilon);
   Sums t[kChannels];
   for (int c = 0; c < kChannels; ++c) t[c] = {0, 0};
-  auto add = [&](const Pack<T, N>& p, const Pack<T, N>& g, const Pack<T, N>& r, Sums* s) {
+  // With a residual and a ReLU the gradient that passes is the residual's: it is written here, and
+  // the second pass reads it in place of the gradient and the residual.
+  auto add = [&](int64_t at, const Pack<T, N>& p, const Pack<T, N>& g, const Pack<T, N>& r,
+                 Sums* s) {
+    Pack<T, N> out;
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       const P v = P(wide(p.v[j]));
       const P k = passed(a, j, v, P(wide(g.v[j])), RESIDUAL && RELU ? P(wide(r.v[j])) : P(0));
       s[channel_of(j)].g += k, s[channel_of(j)].gx += k * (v - a.mean[channel_of(j)]);
+      if (RESIDUAL && RELU) out.v[j] = narrow<T>(k);
     }
+    if (RESIDUAL && RELU && passed_on) store_pack(passed_on + at, out);
   };
   if (m.works)
     walk(
@@ -281,7 +291,7 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) s[c] = {0, 0};
 #pragma unroll
-          for (int u = 0; u < U; ++u) add(p[u], g[u], r[u], s);
+          for (int u = 0; u < U; ++u) add(m.address(q, u), p[u], g[u], r[u], s);
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) t[c].g += s[c].g, t[c].gx += s[c].gx;
         },
@@ -289,7 +299,7 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
           const int64_t at = m.address(q);
           Pack<T, N> r;
           if (RESIDUAL && RELU) r = load_pack<N>(residual + at);
-          add(load_pack<N>(x + at), load_pack<N>(grad + at), r, t);
+          add(at, load_pack<N>(x + at), load_pack<N>(grad + at), r, t);
         });
   Sums* local = static_cast<Sums*>(local_memory());
 #pragma unroll
@@ -308,8 +318,8 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
   }
   if (!m.works || m.row) return;
   for (int c = 0; c < kChannels; ++c) {
-    sum_g[m.chunk() * w.channels + m.channel + c] = t[c].g;
-    sum_gx[m.chunk() * w.channels + m.channel + c] = t[c].gx;
+    sum_g[m.chunk * w.channels + m.channel + c] = t[c].g;
+    sum_gx[m.chunk * w.channels + m.channel + c] = t[c].gx;
   }
 }
 

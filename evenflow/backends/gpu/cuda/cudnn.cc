@@ -254,7 +254,7 @@ class Planned : public Convolution {
     const char* tf32 = std::getenv("EVENFLOW_TF32");
     for (int64_t i = 0; i < n; ++i) {
       if (notes[i] == kNoteNondeterministic) return false;
-      if (notes[i] == kNoteTensorCore && d == DType::f32 && !(tf32 && *tf32 == '1')) return false;
+      if (notes[i] == kNoteTensorCore && d == DType::f32 && tf32 && *tf32 == '0') return false;
     }
     return true;
   }

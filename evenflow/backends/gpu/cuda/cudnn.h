@@ -19,8 +19,9 @@ struct ConvolutionShape {
 };
 enum class ConvolutionPass : uint8_t { forward, input_grad, kernel_grad };
 
-/// The fastest of the engines that cuDNN proposes, found by trying them. Sums of f32 are f32
-/// (EVENFLOW_TF32=1 allows tensor cores), and no engine is taken that gives other bits each time.
+/// The fastest of the engines that cuDNN proposes, found by trying them. f32 may go
+/// through tensor cores, as in TensorFlow and PyTorch, with factors of 10 bits of fraction
+/// (EVENFLOW_TF32=0 forbids it); no engine is taken that gives other bits each time.
 class Convolution {
  public:
   virtual ~Convolution() = default;
