@@ -118,6 +118,11 @@ const char* compiler() {
 }
 int64_t most_bytes = INT64_MAX;
 
+// Launches and fills, with copies of their arguments.
+struct EmulatedRecording : Accelerator::Recording {
+  std::vector<std::function<void()>> work;
+};
+
 class Emulated : public Gpu {
  public:
   Emulated() : Gpu([] {
@@ -150,6 +155,7 @@ class Emulated : public Gpu {
     std::memmove(to, from, size_t(bytes));
   }
   void zero(void* p, int64_t bytes) override {
+    if (recording_) return recording_->work.push_back([=, this] { zero(p, bytes); });
     check(p, bytes);
     std::memset(p, 0, size_t(bytes));
   }
@@ -193,7 +199,28 @@ class Emulated : public Gpu {
     return k;
   }
   int resident(const Kernel&, const Grid&) const override { return 2; }
+  RecordingPtr record(const std::function<void()>& work) override {
+    auto r = std::make_shared<EmulatedRecording>();
+    recording_ = r.get();
+    work();
+    recording_ = nullptr;
+    return r;
+  }
+  void replay(const Recording& r) override {
+    for (auto& f : static_cast<const EmulatedRecording&>(r).work) f();
+  }
   void launch(const Kernel& kernel, const Grid& g, std::span<const Arg> args) override {
+    if (recording_) {
+      std::vector<std::vector<char>> copies;
+      for (auto& a : args)
+        copies.emplace_back(static_cast<const char*>(a.data), static_cast<const char*>(a.data) + a.bytes);
+      recording_->work.push_back([this, &kernel, g, copies] {
+        std::vector<Arg> again;
+        for (auto& c : copies) again.push_back({c.data(), c.size()});
+        launch(kernel, g, again);
+      });
+      return;
+    }
     auto& k = static_cast<const EmulatedKernel&>(kernel);
     if (g.blocks < 1 || g.threads < 1 || g.threads > 1024 || g.local_bytes > (48 << 10))
       fail({"launch of ", k.name, ": ", g.blocks, " blocks of ", g.threads, " threads and ",
@@ -226,6 +253,7 @@ class Emulated : public Gpu {
         static_cast<const char*>(p) + bytes > static_cast<char*>(std::prev(it)->first) + std::prev(it)->second)
       fail(Code::Internal, {"emulated: ", who, ": memory that is not the device's"});
   }
+  EmulatedRecording* recording_ = nullptr;
   std::mutex mutex_;
   std::map<void*, int64_t> blocks_;
   std::map<std::string, void*> libraries_;

@@ -32,6 +32,16 @@ class Accelerator {
   /// Waits for all that was asked for; throws Internal for what went wrong in it.
   virtual void synchronize() = 0;
 
+  /// Work that is asked for once and done many times: what `work` asks for is kept, not done. Null:
+  /// this device keeps nothing.
+  class Recording {
+   public:
+    virtual ~Recording() = default;
+  };
+  using RecordingPtr = std::shared_ptr<const Recording>;
+  virtual RecordingPtr record(const std::function<void()>& work) { return (void)work, nullptr; }
+  virtual void replay(const Recording&) {}
+
   /// Bytes in use and the most ever in use, of what was allocated here.
   struct Memory {
     int64_t live = 0, peak = 0, reserved = 0;

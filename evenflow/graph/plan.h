@@ -31,6 +31,13 @@ class Plan {
     std::vector<View> views;
     std::span<const char> accumulate;  ///< of results
     bool nested = false;               ///< inside a kernel
+    /// On an accelerator: the work of the early and the late part, for places of values that came
+    /// before.
+    struct Recorded {
+      std::vector<void*> ptr;
+      Accelerator::RecordingPtr work;
+    };
+    std::vector<Recorded> recorded[2];
   };
 
   /// Lowers what has no kernel, drops what nobody needs, chooses kernels, lays out memory.
@@ -97,6 +104,7 @@ class Plan {
   void choose_kernels();
   void lay_out();
   const std::shared_ptr<const KernelCall>& described(size_t position) const;
+  bool replay(Run& run, bool late, const std::function<void()>& body) const;
 
   Accelerator* on_;
   Graph graph_;

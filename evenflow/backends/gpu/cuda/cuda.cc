@@ -26,6 +26,13 @@ class CudaKernel : public Kernel {
   std::string name;
 };
 
+class CudaRecording : public Accelerator::Recording {
+ public:
+  explicit CudaRecording(Handle e) : executable(e) {}
+  ~CudaRecording() override { driver().destroy_executable(executable); }
+  Handle executable;
+};
+
 class CudaDevice : public Gpu {
  public:
   explicit CudaDevice(int index) : Gpu(make_device(index)) {
@@ -57,25 +64,48 @@ class CudaDevice : public Gpu {
   void release(void* p) noexcept override { allocator_.release(p); }
   Memory memory() const override { return allocator_.memory(); }
 
+  RecordingPtr record(const std::function<void()>& work) override {
+    const Exclusive alone(*this);  // what others ask for must not get into it
+    constexpr int kThisThread = 1;
+    check(driver().begin_capture(stream_, kThisThread), "begin to record");
+    Handle graph = nullptr, executable = nullptr;
+    try {
+      work();
+    } catch (...) {
+      driver().end_capture(stream_, &graph);
+      if (graph) driver().destroy_graph(graph);
+      throw;
+    }
+    check(driver().end_capture(stream_, &graph), "end of a recording");
+    const Result r = driver().instantiate(&executable, graph, 0);
+    driver().destroy_graph(graph);
+    check(r, "a recording");
+    return std::make_shared<CudaRecording>(executable);
+  }
+  void replay(const Recording& recording) override {
+    const Exclusive alone(*this);
+    check(driver().launch_graph(static_cast<const CudaRecording&>(recording).executable, stream_),
+          "recorded work");
+  }
   void upload(void* to, const void* from, int64_t bytes) override {
-    enter();
+    const Exclusive alone(*this);
     check(driver().to_device(address(to), from, size_t(bytes), stream_), "copy to the device");
   }
   void download(void* to, const void* from, int64_t bytes) override {
-    enter();
+    const Exclusive alone(*this);
     check(driver().to_host(to, address(from), size_t(bytes), stream_), "copy to the host");
     synchronize();
   }
   void copy(void* to, const void* from, int64_t bytes) override {
-    enter();
+    const Exclusive alone(*this);
     check(driver().copy(address(to), address(from), size_t(bytes), stream_), "copy on the device");
   }
   void zero(void* p, int64_t bytes) override {
-    enter();
+    const Exclusive alone(*this);
     check(driver().fill(address(p), 0, size_t(bytes), stream_), "fill");
   }
   void synchronize() override {
-    enter();
+    const Exclusive alone(*this);
     int64_t found[3] = {};
     check(driver().to_host(found, address(errors_), kErrorBytes, stream_), "copy to the host");
     check(driver().wait_stream(stream_), "work that was asked for earlier");
@@ -111,7 +141,7 @@ class CudaDevice : public Gpu {
     void* pointers[32];
     if (args.size() > std::size(pointers)) fail({"launch of ", k.name, ": too many arguments"});
     for (size_t i = 0; i < args.size(); ++i) pointers[i] = const_cast<void*>(args[i].data);
-    enter();
+    const Exclusive alone(*this);
     check(driver().launch(k.function, unsigned(g.blocks), 1, 1, unsigned(g.threads), 1, 1,
                           unsigned(g.local_bytes), stream_, pointers, nullptr),
           k.name.c_str());
@@ -124,6 +154,11 @@ class CudaDevice : public Gpu {
     return d;
   }
   static DevicePtr address(const void* p) { return DevicePtr(p); }
+  // The stream has one user at a time, and the thread is in the device's context.
+  struct Exclusive {
+    explicit Exclusive(CudaDevice& d) : lock(d.stream_mutex_) { d.enter(); }
+    std::lock_guard<std::recursive_mutex> lock;
+  };
   // Contexts belong to threads: any thread may come here.
   void enter() const {
     static thread_local Handle current = nullptr;
@@ -146,6 +181,7 @@ class CudaDevice : public Gpu {
   int id_ = 0, processors_ = 1, most_local_ = 0;
   Handle context_ = nullptr, stream_ = nullptr;
   std::string target_, description_;
+  std::recursive_mutex stream_mutex_;
   std::mutex mutex_;
   std::map<std::pair<std::string, std::string>, KernelPtr> kernels_;
   std::unordered_map<std::string, Handle> modules_;

@@ -51,6 +51,11 @@ const Driver& driver() {
     l.bind(d.create_stream, "cuStreamCreate"), l.bind(d.wait_stream, "cuStreamSynchronize");
     l.bind(d.load_module, "cuModuleLoadData"), l.bind(d.get_function, "cuModuleGetFunction");
     l.bind(d.set_function_attribute, "cuFuncSetAttribute"), l.bind(d.launch, "cuLaunchKernel");
+    l.bind(d.begin_capture, "cuStreamBeginCapture_v2");
+    l.bind(d.end_capture, "cuStreamEndCapture");
+    l.bind(d.instantiate, "cuGraphInstantiateWithFlags");
+    l.bind(d.launch_graph, "cuGraphLaunch"), l.bind(d.destroy_graph, "cuGraphDestroy");
+    l.bind(d.destroy_executable, "cuGraphExecDestroy");
     l.bind(d.resident, "cuOccupancyMaxActiveBlocksPerMultiprocessor");
     l.bind(d.error_name, "cuGetErrorName"), l.bind(d.error_text, "cuGetErrorString");
     d.why = l.why();

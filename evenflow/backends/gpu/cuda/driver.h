@@ -58,6 +58,12 @@ struct Driver {
   Result (*set_function_attribute)(Handle, int, int);
   Result (*launch)(Handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                    Handle, void**, void**);
+  Result (*begin_capture)(Handle, int);
+  Result (*end_capture)(Handle, Handle*);
+  Result (*instantiate)(Handle*, Handle, unsigned long long);
+  Result (*launch_graph)(Handle, Handle);
+  Result (*destroy_graph)(Handle);
+  Result (*destroy_executable)(Handle);
   Result (*resident)(int*, Handle, int, size_t);
   Result (*error_name)(Result, const char**);
   Result (*error_text)(Result, const char**);
