@@ -66,8 +66,15 @@ void print(const nlohmann::json& j, bool json) {
   if (json) return print_json(j);
   for (auto& [k, v] : j.items()) std::printf("%-16s %s\n", k.c_str(), v.dump().c_str());
 }
+// Of what is large, a million numbers over and over: drawing them would take longer than the work.
 Tensor normal_data(const Shape& s, uint64_t seed) {
-  return tensor(Initializer("RandomNormal", 0, 1)(s, seed), s);
+  constexpr int64_t kDrawn = 1 << 20;
+  if (s.count() <= 4 * kDrawn) return tensor(Initializer("RandomNormal", 0, 1)(s, seed), s);
+  std::vector<float> v = Initializer("RandomNormal", 0, 1)({kDrawn}, seed);
+  v.resize(size_t(s.count()));
+  for (size_t at = kDrawn; at < v.size(); at += kDrawn)
+    std::copy_n(v.begin(), std::min(size_t(kDrawn), v.size() - at), v.begin() + long(at));
+  return tensor(v, s);
 }
 
 // ---- nets

@@ -176,7 +176,7 @@ class Emulated : public Gpu {
       else {
         std::ofstream(stem + ".cc") << source;
         const std::string command =
-            concat({compiler(), " -std=c++20 -O1 -fPIC -shared -ffp-contract=off -w "
+            concat({compiler(), " -std=c++20 -O0 -fPIC -shared -ffp-contract=off -w "
                                 "-DEVENFLOW_EMULATED -o ",
                     stem, ".so ", stem, ".cc 2> ", stem, ".log"});
         if (std::system(command.c_str())) {

@@ -87,6 +87,27 @@ TEST(TrainingGpu, ResNetStepsAsOnTheCpu) {
   expect_same_steps(small_resnet, numbers({10, 8, 8, 3}, 5), "sgd");
 }
 TEST(TrainingGpu, MlpStepsAsOnTheCpu) { expect_same_steps(small_mlp, numbers({20, 12}, 5), "adam"); }
+// From the third step on the work is a recording.
+TEST(TrainingGpu, TrainsOnAsOnTheCpu) {
+  if (const std::string why = emulated::emulated_gpu_missing(); !why.empty()) GTEST_SKIP() << why;
+  const Tensor x = numbers({10, 8, 8, 3}, 5);
+  const Tensor y = tensor(std::vector<int64_t>{0, 1, 2, 3, 4, 0, 1, 2, 3, 4}, {10});
+  auto losses = [&](const Device& d) {
+    OnDevice on(d);
+    set_random_seed(3);
+    Model m = small_resnet();
+    m.compile({.optimizer = SGD({.learning_rate = 0.05, .momentum = 0.9}),
+               .loss = "sparse_categorical_crossentropy"});
+    std::vector<double> r;
+    for (int i = 0; i < 8; ++i) r.push_back(m.train_on_batch(x, y).at("loss"));
+    const auto p = m.predict(x).to_vector();
+    r.insert(r.end(), p.begin(), p.end());
+    return r;
+  };
+  const auto host = losses(Device()), device = losses(test_device());
+  for (size_t i = 0; i < host.size(); ++i)
+    EXPECT_NEAR(host[i], device[i], 2e-3 * std::max(1.0, std::fabs(host[i]))) << i;
+}
 TEST(TrainingGpu, PredictionsAsOnTheCpu) {
   if (const std::string why = emulated::emulated_gpu_missing(); !why.empty()) GTEST_SKIP() << why;
   set_random_seed(3);

@@ -5,7 +5,8 @@
 // time.
 //
 // Definitions from outside: T the data, P the statistics, N elements of a pack, LAST 1 for channels
-// last, RELU, RESIDUAL, GAMMA, BETA 0 or 1, U positions at a time.
+// last, RELU, RESIDUAL, GAMMA, BETA 0 or 1, U positions at a time, AHEAD 1 to load the next ones
+// before these are used.
 #pragma once
 #include "evenflow/backends/gpu/shim.h"
 
@@ -52,20 +53,44 @@ FUNCTION int64_t positions_of(const Walk& w, int64_t chunk, int64_t step) {
   return whole * step + (chunk == w.groups % w.chunks ? w.positions - w.groups * step : 0);
 }
 
-/// many(first position) for groups, one(position) for those left over. From the end to the beginning
-/// if `backwards`: what was read last is still in the cache.
-template <class Many, class One>
-FUNCTION void walk(const Mine& m, bool backwards, Many many, One one) {
+/// use(first position, load(first position)) for groups, the next one's load on its way; one(position)
+/// for those left over. From the end to the beginning if `backwards`: what was read last is still in
+/// the cache.
+template <class Load, class Use, class One>
+FUNCTION void walk(const Mine& m, bool backwards, Load load, Use use, One one) {
   const int64_t step = int64_t(U) * m.rows, chunks = m.w.chunks, groups = m.w.groups;
   const bool has_rest = m.chunk == groups % chunks;
   if (backwards && has_rest)
     for (int64_t q = groups * step + m.row; q < m.w.positions; q += m.rows) one(q);
   const int64_t count = m.chunk < groups ? (groups - 1 - m.chunk) / chunks + 1 : 0;
-  for (int64_t k = 0; k < count; ++k)
-    many((m.chunk + (backwards ? count - 1 - k : k) * chunks) * step + m.row);
+  if (count) {
+    const int64_t stride = (backwards ? -chunks : chunks) * step;
+    int64_t q = (m.chunk + (backwards ? (count - 1) * chunks : 0)) * step + m.row;
+#if AHEAD
+    auto now = load(q);
+    for (int64_t k = 1; k < count; ++k, q += stride) {
+      const auto next = load(q + stride);
+      use(q, now);
+      now = next;
+    }
+    use(q, now);
+#else
+    for (int64_t k = 0; k < count; ++k, q += stride) use(q, load(q));
+#endif
+  }
   if (!backwards && has_rest)
     for (int64_t q = groups * step + m.row; q < m.w.positions; q += m.rows) one(q);
 }
+/// The packs of a group, of up to three tensors.
+struct One {
+  Pack<T, N> x[U];
+};
+struct Two {
+  Pack<T, N> x[U], r[U];
+};
+struct Three {
+  Pack<T, N> x[U], g[U], r[U];
+};
 
 // ---- statistics: (n, mean, M2) merged by Chan's formula, of x less its first value, so that a large
 // mean costs no digits
@@ -93,9 +118,12 @@ KERNEL(statistics, const T* x, P* part_mean, P* part_m2, float* n, P* mean, P* m
     walk(
         m, false,
         [&](int64_t q) {
-          Pack<T, N> p[U];
+          One v;
 #pragma unroll
-          for (int u = 0; u < U; ++u) p[u] = load_pack<N>(x + m.address(q, u));
+          for (int u = 0; u < U; ++u) v.x[u] = load_pack<N>(x + m.address(q, u));
+          return v;
+        },
+        [&](int64_t, const One& v) {
           P d[U][N], sum[kChannels], square[kChannels];
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) sum[c] = square[c] = 0;
@@ -103,7 +131,7 @@ KERNEL(statistics, const T* x, P* part_mean, P* part_m2, float* n, P* mean, P* m
           for (int u = 0; u < U; ++u)
 #pragma unroll
             for (int j = 0; j < N; ++j) {
-              d[u][j] = P(wide(p[u].v[j]) - pivot[channel_of(j)]);
+              d[u][j] = P(wide(v.x[u].v[j]) - pivot[channel_of(j)]);
               sum[channel_of(j)] += d[u][j];
             }
 #pragma unroll
@@ -226,14 +254,17 @@ KERNEL(normalize, const T* x, const T* residual, const float* n, const P* mean, 
   walk(
       m, true,
       [&](int64_t q) {
-        Pack<T, N> p[U], r[U];
+        Two v;
 #pragma unroll
         for (int u = 0; u < U; ++u) {
-          p[u] = load_last<N>(x + m.address(q, u));
-          if (RESIDUAL) r[u] = load_last<N>(residual + m.address(q, u));
+          v.x[u] = load_last<N>(x + m.address(q, u));
+          if (RESIDUAL) v.r[u] = load_last<N>(residual + m.address(q, u));
         }
+        return v;
+      },
+      [&](int64_t q, const Two& v) {
 #pragma unroll
-        for (int u = 0; u < U; ++u) finish(m.address(q, u), p[u], r[u]);
+        for (int u = 0; u < U; ++u) finish(m.address(q, u), v.x[u], v.r[u]);
       },
       [&](int64_t q) {
         const int64_t at = m.address(q);
@@ -280,18 +311,21 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
     walk(
         m, false,
         [&](int64_t q) {
-          Pack<T, N> p[U], g[U], r[U];
+          Three v;
 #pragma unroll
           for (int u = 0; u < U; ++u) {
             const int64_t at = m.address(q, u);
-            p[u] = load_pack<N>(x + at), g[u] = load_pack<N>(grad + at);
-            if (RESIDUAL && RELU) r[u] = load_pack<N>(residual + at);
+            v.x[u] = load_pack<N>(x + at), v.g[u] = load_pack<N>(grad + at);
+            if (RESIDUAL && RELU) v.r[u] = load_pack<N>(residual + at);
           }
+          return v;
+        },
+        [&](int64_t q, const Three& v) {
           Sums s[kChannels];
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) s[c] = {0, 0};
 #pragma unroll
-          for (int u = 0; u < U; ++u) add(m.address(q, u), p[u], g[u], r[u], s);
+          for (int u = 0; u < U; ++u) add(m.address(q, u), v.x[u], v.g[u], v.r[u], s);
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) t[c].g += s[c].g, t[c].gx += s[c].gx;
         },
@@ -383,16 +417,18 @@ KERNEL(dx, const T* x, const T* grad, const T* residual, const float* n, const P
   walk(
       m, true,
       [&](int64_t q) {
-        Pack<T, N> p[U], g[U], r[U];
+        Three v;
 #pragma unroll
         for (int u = 0; u < U; ++u) {
           const int64_t at = m.address(q, u);
-          p[u] = load_last<N>(x + at), g[u] = load_last<N>(grad + at);
-          if (RESIDUAL && RELU) r[u] = load_last<N>(residual + at);
+          v.x[u] = load_last<N>(x + at), v.g[u] = load_last<N>(grad + at);
+          if (RESIDUAL && RELU) v.r[u] = load_last<N>(residual + at);
         }
+        return v;
+      },
+      [&](int64_t q, const Three& v) {
 #pragma unroll
-        for (int u = 0; u < U; ++u)
-          finish(m.address(q, u), p[u], g[u], r[u]);
+        for (int u = 0; u < U; ++u) finish(m.address(q, u), v.x[u], v.g[u], v.r[u]);
       },
       [&](int64_t q) {
         const int64_t at = m.address(q);
