@@ -2,7 +2,7 @@
 JOBS ?= $(shell nproc)
 BUILD := cmake --build build -j$(JOBS)
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-all bench bench-peers docs format check install clean new-op
+.PHONY: help setup build demo test test-all bench bench-gpu bench-peers docs format check install clean new-op
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format:  ## let clang-format lay out the sources
 
 bench-peers: build  ## measure Evenflow and its peers by turns, in 20 minutes; writes docs/benchmarks.md
 	tools/bench_peers.sh
+
+bench-gpu: build  ## measure batch norm and training on a CUDA device beside the PyTorch of python3
+	python3 bench/gpu_peers.py --evenflow build/evenflow --json build/gpu.json
 
 docs: build  ## write the pages of operations, docs/ops, from their declarations
 	build/bin/manual_test --write

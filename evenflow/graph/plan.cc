@@ -437,7 +437,7 @@ void Plan::execute(Run& r, bool late) const {
     }
   };
   run_counters().kernels += int64_t(end - begin);
-  if (on_ && !logs(Topic::exec) && !checks_nan() && replay(r, late, body)) return;
+  if (on_ && !Watched::on() && !checks_nan() && replay(r, late, body)) return;
   // Ranks in one process wait for each other, so a rank's run must not queue behind another's.
   if (work_bytes_ >= kHeavy && !Communicator::current() && !on_)
     on_executor(body);
