@@ -14,12 +14,12 @@
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "evenflow/core/accelerator.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/format/file.h"
 #include "evenflow/format/json.h"
 #include "evenflow/format/npy.h"
 #include "evenflow/format/npz.h"
-#include "evenflow/core/accelerator.h"
 #include "evenflow/train/memory.h"
 
 namespace evenflow::cli {

@@ -40,7 +40,9 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "evenflow " EVENFLOW_VERSION);
   app.failure_message(usage_error);
   std::string device;
-  app.add_option("--device", device, "what to run on: cpu, cuda, sycl, one of several as in cuda:1, or auto")->type_name("NAME");
+  app.add_option("--device", device,
+                 "what to run on: cpu, cuda, sycl, one of several as in cuda:1, or auto")
+      ->type_name("NAME");
   app.parse_complete_callback([&device] { check_device(device); });
   for (auto* add : {add_demo, add_lab, add_train, add_evaluate, add_predict, add_inspect,
                     add_doctor, add_recalibrate, add_fold, add_bank, add_export, add_devices,

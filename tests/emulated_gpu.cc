@@ -58,7 +58,8 @@ class Block {
       thread.context.uc_stack.ss_size = kStack;
       thread.context.uc_link = &scheduler_;
       thread.done = false;
-      makecontext(&thread.context, [] { current->body(); }, 0);
+      makecontext(
+          &thread.context, [] { current->body(); }, 0);
     }
     while (alive > 0) {
       int waiting = 0;
@@ -70,7 +71,8 @@ class Block {
         thread.done ? --alive : ++waiting;
       }
       // A barrier that only some threads reach hangs a GPU.
-      if (waiting && waiting != item.threads && alive != item.threads && waiting != alive) broken = true;
+      if (waiting && waiting != item.threads && alive != item.threads && waiting != alive)
+        broken = true;
       if (alive && alive != item.threads) broken = true;
     }
   }
@@ -125,11 +127,12 @@ struct EmulatedRecording : Accelerator::Recording {
 
 class Emulated : public Gpu {
  public:
-  Emulated() : Gpu([] {
-    Device d;
-    d.kind = Device::Kind::emulated;
-    return d;
-  }()) {
+  Emulated()
+      : Gpu([] {
+          Device d;
+          d.kind = Device::Kind::emulated;
+          return d;
+        }()) {
     char name[] = "/tmp/evenflow_emulated_XXXXXX";
     if (!mkdtemp(name)) fail(Code::Internal, {"emulated: no temporary folder"});
     folder_ = name;
@@ -175,10 +178,10 @@ class Emulated : public Gpu {
         std::ofstream(stem + ".so", std::ios::binary) << *kept;
       else {
         std::ofstream(stem + ".cc") << source;
-        const std::string command =
-            concat({compiler(), " -std=c++20 -O0 -fPIC -shared -ffp-contract=off -w "
-                                "-DEVENFLOW_EMULATED -o ",
-                    stem, ".so ", stem, ".cc 2> ", stem, ".log"});
+        const std::string command = concat({compiler(),
+                                            " -std=c++20 -O0 -fPIC -shared -ffp-contract=off -w "
+                                            "-DEVENFLOW_EMULATED -o ",
+                                            stem, ".so ", stem, ".cc 2> ", stem, ".log"});
         if (std::system(command.c_str())) {
           std::ifstream in(stem + ".log");
           const std::string log(std::istreambuf_iterator<char>(in), {});
@@ -213,7 +216,8 @@ class Emulated : public Gpu {
     if (recording_) {
       std::vector<std::vector<char>> copies;
       for (auto& a : args)
-        copies.emplace_back(static_cast<const char*>(a.data), static_cast<const char*>(a.data) + a.bytes);
+        copies.emplace_back(static_cast<const char*>(a.data),
+                            static_cast<const char*>(a.data) + a.bytes);
       recording_->work.push_back([this, &kernel, g, copies] {
         std::vector<Arg> again;
         for (auto& c : copies) again.push_back({c.data(), c.size()});
@@ -236,7 +240,8 @@ class Emulated : public Gpu {
     }
     std::lock_guard lock(mutex_);
     std::vector<char> local(size_t(g.local_bytes) + 16);
-    void* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(local.data()) + 15) / 16 * 16);
+    void* aligned =
+        reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(local.data()) + 15) / 16 * 16);
     for (int64_t b = 0; b < g.blocks; ++b) {
       std::memset(local.data(), 0xcd, local.size());
       block_.run(k, pointers.data(), {0, g.threads, b, g.blocks, aligned, nullptr});
@@ -250,7 +255,8 @@ class Emulated : public Gpu {
     std::lock_guard lock(mutex_);
     auto it = blocks_.upper_bound(const_cast<void*>(p));
     if (it == blocks_.begin() ||
-        static_cast<const char*>(p) + bytes > static_cast<char*>(std::prev(it)->first) + std::prev(it)->second)
+        static_cast<const char*>(p) + bytes >
+            static_cast<char*>(std::prev(it)->first) + std::prev(it)->second)
       fail(Code::Internal, {"emulated: ", who, ": memory that is not the device's"});
   }
   EmulatedRecording* recording_ = nullptr;
@@ -284,14 +290,17 @@ class Emulated : public Gpu {
 Device emulated_gpu() {
   static const AcceleratorKind kind{
       Device::Kind::emulated,
-      []() -> std::vector<DeviceInfo> { return {{"emulated:0", "for tests", true, ""}}; },
+      []() -> std::vector<DeviceInfo> {
+        return {{"emulated:0", "for tests", true, ""}};
+      },
       [](int) -> std::unique_ptr<Accelerator> { return std::make_unique<Emulated>(); }};
   Device d;
   d.kind = Device::Kind::emulated;
   return d;
 }
 std::string emulated_gpu_missing() {
-  static const bool there = !std::system(concat({compiler(), " --version > /dev/null 2>&1"}).c_str());
+  static const bool there =
+      !std::system(concat({compiler(), " --version > /dev/null 2>&1"}).c_str());
   return there ? "" : concat({"there is no compiler ", compiler()});
 }
 void emulated_gpu_memory(int64_t bytes) { most_bytes = bytes; }

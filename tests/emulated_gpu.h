@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// A GPU for tests: kernels are compiled by the host's compiler and run block by block, their threads
-// taking turns between barriers. It checks what a driver would not: memory that is not its own,
-// blocks given back twice, launches that are too large.
+// A GPU for tests: kernels are compiled by the host's compiler and run block by block, their
+// threads taking turns between barriers. It checks what a driver would not: memory that is not its
+// own, blocks given back twice, launches that are too large.
 #pragma once
 #include "evenflow/core/device.h"
 
 namespace evenflow::emulated {
 
-/// Makes the device "emulated" known, and gives it. Empty `why` of emulated_gpu_missing(): it works.
+/// Makes the device "emulated" known, and gives it. Empty `why` of emulated_gpu_missing(): it
+/// works.
 Device emulated_gpu();
 /// Why it cannot be used here (no compiler); empty: it can.
 std::string emulated_gpu_missing();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The harness of operations on a GPU: an emulated one, or with EVENFLOW_TEST_DEVICE=cuda the one
-// that is there. With EVENFLOW_TEST_CUDA=sm_80,sm_90 the emulated one compiles each kernel for these
-// too, where there is NVRTC.
+// that is there. With EVENFLOW_TEST_CUDA=sm_80,sm_90 the emulated one compiles each kernel for
+// these too, where there is NVRTC.
 #pragma once
 #include <gtest/gtest.h>
 

@@ -37,7 +37,8 @@ Model small_resnet() {
   x = ReLU()(Add()({x, y}));
   y = conv(ReLU()(conv(x, 16, 2)), 16, 1);
   x = ReLU()(Add()({conv(x, 16, 2), y}));
-  return Model(in, Dense({.units = 5, .activation = "softmax"})(GlobalAveragePooling2D()(x)), "net");
+  return Model(in, Dense({.units = 5, .activation = "softmax"})(GlobalAveragePooling2D()(x)),
+               "net");
 }
 Model small_mlp() {
   auto in = Input({12});
@@ -53,8 +54,9 @@ void expect_same_steps(Model (*make)(), const Tensor& x, const std::string& opti
   auto fresh = [&] {
     set_random_seed(3);
     Model m = make();
-    m.compile({.optimizer = optimizer == "adam" ? Optimizer(Adam({.learning_rate = 0.01}))
-                                                : Optimizer(SGD({.learning_rate = 0.1, .momentum = 0.9})),
+    m.compile({.optimizer = optimizer == "adam"
+                                ? Optimizer(Adam({.learning_rate = 0.01}))
+                                : Optimizer(SGD({.learning_rate = 0.1, .momentum = 0.9})),
                .loss = "sparse_categorical_crossentropy"});
     return m;
   };
@@ -76,7 +78,8 @@ void expect_same_steps(Model (*make)(), const Tensor& x, const std::string& opti
       const auto p = hw[i].variable.read().to_vector(), q = dw[i].variable.read().to_vector();
       double norm = 1e-6, off = 0;
       for (size_t k = 0; k < p.size(); ++k)
-        norm = std::max<double>(norm, std::fabs(p[k])), off = std::max<double>(off, std::fabs(p[k] - q[k]));
+        norm = std::max<double>(norm, std::fabs(p[k])),
+        off = std::max<double>(off, std::fabs(p[k] - q[k]));
       EXPECT_LE(off / norm, 2e-4) << "step " << step << " " << hw[i].variable.name();
       device.weights()[i].variable.assign(hw[i].variable.read());
     }
@@ -86,7 +89,9 @@ void expect_same_steps(Model (*make)(), const Tensor& x, const std::string& opti
 TEST(TrainingGpu, ResNetStepsAsOnTheCpu) {
   expect_same_steps(small_resnet, numbers({10, 8, 8, 3}, 5), "sgd");
 }
-TEST(TrainingGpu, MlpStepsAsOnTheCpu) { expect_same_steps(small_mlp, numbers({20, 12}, 5), "adam"); }
+TEST(TrainingGpu, MlpStepsAsOnTheCpu) {
+  expect_same_steps(small_mlp, numbers({20, 12}, 5), "adam");
+}
 // From the third step on the work is a recording.
 TEST(TrainingGpu, TrainsOnAsOnTheCpu) {
   if (const std::string why = emulated::emulated_gpu_missing(); !why.empty()) GTEST_SKIP() << why;

@@ -156,8 +156,8 @@ void Function::Impl::plan(Program& p, Passes passes, Accelerator* on,
   if (!writes && !options.use_reference) {
     if (Hoisted h = hoist(optimised, steady); h.any()) {
       p.before = std::make_shared<Program::Before>();
-      p.before->plan = std::make_shared<Plan>(h.before, std::vector<Role>(h.before.results.size()),
-                                              false, on);
+      p.before->plan =
+          std::make_shared<Plan>(h.before, std::vector<Role>(h.before.results.size()), false, on);
       p.before->leaves = std::move(h.leaves);
       p.plan = std::make_shared<Plan>(h.main, p.roles, false, on);
     }
@@ -418,9 +418,10 @@ bool Function::Impl::run(const Program& p, const std::vector<BufferPtr>& args,
         if (plan.roles()[first + i].over < 0) continue;
         auto& v = *p.targets[i];
         auto& spare = r->spare[first + i];
-        const bool ours = v.value.use_count() == 2 &&
-                          !v.value->imported() &&  // the variable's and this run's own: write over it
-                          v.value->accelerator() == plan.on();
+        const bool ours =
+            v.value.use_count() == 2 &&
+            !v.value->imported() &&  // the variable's and this run's own: write over it
+            v.value->accelerator() == plan.on();
         std::atomic_thread_fence(
             std::memory_order_acquire);  // what others read of it came before they let go
         if (ours || (v.fixed_address && !plan.on()))

@@ -35,9 +35,9 @@ struct CompileOptions {
   bool use_reference =
       false;  ///< every operation by its reference: slow, the oracle of the tests; no passes
   std::optional<Passes> passes =
-      {};                 ///< which rewrites the graph goes through; absent: default_passes()
+      {};  ///< which rewrites the graph goes through; absent: default_passes()
   std::optional<Device> device = {};  ///< where it runs; absent: default_device()
-  size_t max_plans = 16;  ///< kept, least recently used first out
+  size_t max_plans = 16;              ///< kept, least recently used first out
   Activations activations = Activations::automatic;
   /// Samples that go through a region along the batch at a time; 0: as many as fit the caches. All
   /// of them go through one batch norm before the next: the batch's own statistics, in the memory

@@ -87,7 +87,7 @@ struct View {
 struct Call {
   std::span<const View> in, out;
   void* scratch = nullptr;
-  bool accumulate = false;  ///< add to the outputs; only kernels that say so are asked for it
+  bool accumulate = false;    ///< add to the outputs; only kernels that say so are asked for it
   Accelerator* on = nullptr;  ///< whose memory this is; null: the host's
 };
 /// What a kernel is chosen by; nothing else may matter.
@@ -276,8 +276,8 @@ const OpDef& find_op(std::string_view name);
 /// All, sorted by name.
 std::vector<const OpDef*> all_ops();
 
-/// The first kernel for where the call is to run that accepts, on the host else the loop; the reason
-/// of each that declines goes to the log. Empty: lower to the reference.
+/// The first kernel for where the call is to run that accepts, on the host else the loop; the
+/// reason of each that declines goes to the log. Empty: lower to the reference.
 struct Selected {
   Prepared prepared;
   std::string kernel;  ///< its name, "loop", or "" for none
@@ -305,10 +305,10 @@ bool has_kernel(const OpDef& op, const CallSig& sig, const void* attrs);
       [] { return op_name##_##kernel_name##_sheet().define(#kernel_name); }}; \
   static ::evenflow::KernelSheet<Attrs> op_name##_##kernel_name##_sheet()
 /// The same for accelerators: GPU_KERNEL(softmax, SoftmaxAttrs, rows) { ... } is named gpu_rows.
-#define GPU_KERNEL(op_name, Attrs, kernel_name)                                   \
-  static ::evenflow::KernelSheet<Attrs> op_name##_gpu_##kernel_name##_sheet();    \
-  static const ::evenflow::KernelEntry op_name##_gpu_##kernel_name##_entry{       \
-      #op_name, "gpu_" #kernel_name,                                              \
+#define GPU_KERNEL(op_name, Attrs, kernel_name)                                                \
+  static ::evenflow::KernelSheet<Attrs> op_name##_gpu_##kernel_name##_sheet();                 \
+  static const ::evenflow::KernelEntry op_name##_gpu_##kernel_name##_entry{                    \
+      #op_name, "gpu_" #kernel_name,                                                           \
       [] { return op_name##_gpu_##kernel_name##_sheet().define("gpu_" #kernel_name); }, true}; \
   static ::evenflow::KernelSheet<Attrs> op_name##_gpu_##kernel_name##_sheet()
 

@@ -424,7 +424,8 @@ void Plan::execute(Run& r, bool late) const {
                       s.accumulates && s.result >= 0 && !r.accumulate.empty() &&
                           r.accumulate[size_t(s.result)],
                       on_});
-        if (checks_nan()) on_ ? check_finite_on(*on_, {out, c.out.size()}) : check_finite({out, c.out.size()});
+        if (checks_nan())
+          on_ ? check_finite_on(*on_, {out, c.out.size()}) : check_finite({out, c.out.size()});
       } catch (const Error& e) {
         fail(e.code(), {c.op->name, c.name ? " \"" + *c.name + "\"" : "", ": ", e.what(), ", at ",
                         str(c.where)});

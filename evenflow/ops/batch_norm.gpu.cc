@@ -19,8 +19,8 @@ struct Walk {
 
 constexpr int kThreads = 256, kMergeThreads = 1024;
 // Rounds of blocks of a pass that follows no other: more than one spread it better (measured on an
-// H200: 0.88 for 0.87 of the copy's bandwidth). A second pass takes one, and finds in the cache what
-// the first has left.
+// H200: 0.88 for 0.87 of the copy's bandwidth). A second pass takes one, and finds in the cache
+// what the first has left.
 constexpr int kRounds = 4;
 
 // How a call is cut: by channels, then along the batch in chunks, as many as run side by side. All
@@ -153,19 +153,18 @@ struct Backward {
     return cut.count ? 2 * cut.walk.chunks * cut.channels * size_of(cut.statistics) : 0;
   }
   void run_sums(const Call& c, const BatchNormPlaces& p, const void* n, const void* mean,
-                const void* m2, void* scratch, void* sum_g, void* sum_gx, void* dgamma,
-                void* dbeta, void* passed_on) const {
+                const void* m2, void* scratch, void* sum_g, void* sum_gx, void* dgamma, void* dbeta,
+                void* passed_on) const {
     const int64_t size = size_of(cut.statistics);
     void* part_gx = static_cast<char*>(scratch) + cut.walk.chunks * cut.channels * size;
-    sums(c.on, cut.sums_grid(), c.in[0].data, c.in[1].data,
-         at(c, p.residual), n, mean, m2, at(c, p.gamma), at(c, p.beta), scratch, part_gx, passed_on,
-         epsilon, cut.walk);
+    sums(c.on, cut.sums_grid(), c.in[0].data, c.in[1].data, at(c, p.residual), n, mean, m2,
+         at(c, p.gamma), at(c, p.beta), scratch, part_gx, passed_on, epsilon, cut.walk);
     merge(c.on, cut.merge_grid(16), scratch, part_gx, n, m2, sum_g, sum_gx, dgamma, dbeta, epsilon,
           cut.walk);
   }
-  void run_dx(const Call& c, const BatchNormPlaces& p, const void* grad, const void* n, const void* mean,
-              const void* n_of_m2, const void* m2, const void* sum_g, const void* sum_gx, void* out,
-              void* out_residual) const {
+  void run_dx(const Call& c, const BatchNormPlaces& p, const void* grad, const void* n,
+              const void* mean, const void* n_of_m2, const void* m2, const void* sum_g,
+              const void* sum_gx, void* out, void* out_residual) const {
     dx(c.on, second.grid(), c.in[0].data, grad, at(c, p.residual), n, mean, n_of_m2, m2,
        at(c, p.gamma), at(c, p.beta), sum_g, sum_gx, out, out_residual, epsilon, second.walk);
   }
@@ -192,38 +191,36 @@ GPU_KERNEL(batch_norm_statistics, StatisticsAttrs, walk) {
 }
 
 GPU_KERNEL(batch_normalize, BatchNormAttrs, walk) {
-  return {.declines = declines,
-          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
-            Cut cut(s.in[0], a.axis, s.on, streams(a, false));
-            const Launcher normalize = cut.kernel(s.on, "normalize", a);
-            cut.divide(normalize.resident(s.on, cut.grid()) * kRounds);
-            return {[=, p = BatchNormPlaces(a, 3), epsilon = a.epsilon](const Call& c) {
-              if (!cut.count) return;
-              normalize(c.on, cut.grid(), c.in[0].data, at(c, p.residual), kNone,
-                        c.in[1].data, c.in[2].data, at(c, p.gamma), at(c, p.beta), c.out[0].data,
-                        epsilon, cut.walk);
-            }};
-          }};
+  return {
+      .declines = declines, .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+        Cut cut(s.in[0], a.axis, s.on, streams(a, false));
+        const Launcher normalize = cut.kernel(s.on, "normalize", a);
+        cut.divide(normalize.resident(s.on, cut.grid()) * kRounds);
+        return {[=, p = BatchNormPlaces(a, 3), epsilon = a.epsilon](const Call& c) {
+          if (!cut.count) return;
+          normalize(c.on, cut.grid(), c.in[0].data, at(c, p.residual), kNone, c.in[1].data,
+                    c.in[2].data, at(c, p.gamma), at(c, p.beta), c.out[0].data, epsilon, cut.walk);
+        }};
+      }};
 }
 
 GPU_KERNEL(batch_norm, BatchNormAttrs, two_passes) {
-  return {.declines = declines,
-          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
-            const Cut cut(s.in[0], a.axis, s.on, 1);
-            Cut apply(s.in[0], a.axis, s.on, streams(a, false));
-            const StatisticsPass pass(cut, s.on, {});
-            const Launcher normalize = apply.kernel(s.on, "normalize", a);
-            apply.divide(normalize.resident(s.on, apply.grid()));
-            return {[=, p = BatchNormPlaces(a, 1), epsilon = a.epsilon](const Call& c) {
-                      if (!cut.count) return zero(c);
-                      pass(c.on, c.in[0].data, c.scratch, c.out[1].data, c.out[2].data,
-                           c.out[3].data);
-                      normalize(c.on, apply.grid(), c.in[0].data, at(c, p.residual),
-                                c.out[1].data, c.out[2].data, c.out[3].data, at(c, p.gamma),
-                                at(c, p.beta), c.out[0].data, epsilon, apply.walk);
-                    },
-                    pass.cut.partial_bytes()};
-          }};
+  return {
+      .declines = declines, .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+        const Cut cut(s.in[0], a.axis, s.on, 1);
+        Cut apply(s.in[0], a.axis, s.on, streams(a, false));
+        const StatisticsPass pass(cut, s.on, {});
+        const Launcher normalize = apply.kernel(s.on, "normalize", a);
+        apply.divide(normalize.resident(s.on, apply.grid()));
+        return {[=, p = BatchNormPlaces(a, 1), epsilon = a.epsilon](const Call& c) {
+                  if (!cut.count) return zero(c);
+                  pass(c.on, c.in[0].data, c.scratch, c.out[1].data, c.out[2].data, c.out[3].data);
+                  normalize(c.on, apply.grid(), c.in[0].data, at(c, p.residual), c.out[1].data,
+                            c.out[2].data, c.out[3].data, at(c, p.gamma), at(c, p.beta),
+                            c.out[0].data, epsilon, apply.walk);
+                },
+                pass.cut.partial_bytes()};
+      }};
 }
 
 GPU_KERNEL(batch_norm_backward_sums, BatchNormAttrs, walk) {
@@ -241,40 +238,39 @@ GPU_KERNEL(batch_norm_backward_sums, BatchNormAttrs, walk) {
 }
 
 GPU_KERNEL(batch_norm_dx, BatchNormAttrs, walk) {
-  return {.declines = declines,
-          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
-            const Cut cut(s.in[0], a.axis, s.on, streams(a, true));
-            const Backward b(cut, s.on, a, false, true);
-            return {[b, p = BatchNormPlaces(a, 7), residual = a.residual](const Call& c) {
-              if (!b.cut.count) return;
-              b.run_dx(c, p, c.in[1].data, c.in[2].data, c.in[3].data, nullptr, c.in[4].data, c.in[5].data,
-                       c.in[6].data, c.out[0].data, residual ? c.out[1].data : nullptr);
-            }};
-          }};
+  return {
+      .declines = declines, .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+        const Cut cut(s.in[0], a.axis, s.on, streams(a, true));
+        const Backward b(cut, s.on, a, false, true);
+        return {[b, p = BatchNormPlaces(a, 7), residual = a.residual](const Call& c) {
+          if (!b.cut.count) return;
+          b.run_dx(c, p, c.in[1].data, c.in[2].data, c.in[3].data, nullptr, c.in[4].data,
+                   c.in[5].data, c.in[6].data, c.out[0].data, residual ? c.out[1].data : nullptr);
+        }};
+      }};
 }
 
 GPU_KERNEL(batch_norm_grad, BatchNormAttrs, two_passes) {
-  return {.declines = declines,
-          .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
-            const Cut cut(s.in[0], a.axis, s.on, streams(a, true));
-            const Backward b(cut, s.on, a, true, true);
-            const int64_t part = b.partial_bytes(),
-                          size = cut.channels * size_of(cut.statistics);
-            return {[=, p = BatchNormPlaces(a, 5), attrs = a](const Call& c) {
-                      if (!cut.count) return zero(c);
-                      char* sum_g = static_cast<char*>(c.scratch) + part;
-                      char* sum_gx = sum_g + size;
-                      size_t next = 1;
-                      void* dgamma = attrs.scale ? c.out[next++].data : nullptr;
-                      void* dbeta = attrs.center ? c.out[next++].data : nullptr;
-                      void* other = attrs.residual ? c.out[next].data : nullptr;
-                      b.run_sums(c, p, c.in[2].data, c.in[3].data, c.in[4].data, c.scratch, sum_g,
-                                 sum_gx, dgamma, dbeta, other);
-                      b.run_dx(c, p, b.hands_over ? other : c.in[1].data, c.in[2].data, c.in[3].data, c.in[2].data, c.in[4].data, sum_g,
-                               sum_gx, c.out[0].data, other);
-                    },
-                    part + 2 * size};
-          }};
+  return {
+      .declines = declines, .prepare = [](const CallSig& s, const BatchNormAttrs& a) -> Prepared {
+        const Cut cut(s.in[0], a.axis, s.on, streams(a, true));
+        const Backward b(cut, s.on, a, true, true);
+        const int64_t part = b.partial_bytes(), size = cut.channels * size_of(cut.statistics);
+        return {[=, p = BatchNormPlaces(a, 5), attrs = a](const Call& c) {
+                  if (!cut.count) return zero(c);
+                  char* sum_g = static_cast<char*>(c.scratch) + part;
+                  char* sum_gx = sum_g + size;
+                  size_t next = 1;
+                  void* dgamma = attrs.scale ? c.out[next++].data : nullptr;
+                  void* dbeta = attrs.center ? c.out[next++].data : nullptr;
+                  void* other = attrs.residual ? c.out[next].data : nullptr;
+                  b.run_sums(c, p, c.in[2].data, c.in[3].data, c.in[4].data, c.scratch, sum_g,
+                             sum_gx, dgamma, dbeta, other);
+                  b.run_dx(c, p, b.hands_over ? other : c.in[1].data, c.in[2].data, c.in[3].data,
+                           c.in[2].data, c.in[4].data, sum_g, sum_gx, c.out[0].data, other);
+                },
+                part + 2 * size};
+      }};
 }
 
 }  // namespace evenflow

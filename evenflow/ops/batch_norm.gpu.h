@@ -15,8 +15,8 @@ constexpr int kEach = LAST ? 1 : N;      // elements of a channel in a pack
 FUNCTION constexpr int channel_of(int j) { return LAST ? j : 0; }
 using W = wide_t<T>;
 
-/// How threads share the work; made by the host. Positions go in groups of U for each row of a block;
-/// groups go round among the chunks, so that all blocks are near one place of memory.
+/// How threads share the work; made by the host. Positions go in groups of U for each row of a
+/// block; groups go round among the chunks, so that all blocks are near one place of memory.
 struct Walk {
   int64_t positions, groups, channels;
   int64_t plane;  // packs of a plane, channels first
@@ -53,9 +53,9 @@ FUNCTION int64_t positions_of(const Walk& w, int64_t chunk, int64_t step) {
   return whole * step + (chunk == w.groups % w.chunks ? w.positions - w.groups * step : 0);
 }
 
-/// use(first position, load(first position)) for groups, the next one's load on its way; one(position)
-/// for those left over. From the end to the beginning if `backwards`: what was read last is still in
-/// the cache.
+/// use(first position, load(first position)) for groups, the next one's load on its way;
+/// one(position) for those left over. From the end to the beginning if `backwards`: what was read
+/// last is still in the cache.
 template <class Load, class Use, class One>
 FUNCTION void walk(const Mine& m, bool backwards, Load load, Use use, One one) {
   const int64_t step = int64_t(U) * m.rows, chunks = m.w.chunks, groups = m.w.groups;
@@ -92,8 +92,8 @@ struct Three {
   Pack<T, N> x[U], g[U], r[U];
 };
 
-// ---- statistics: (n, mean, M2) merged by Chan's formula, of x less its first value, so that a large
-// mean costs no digits
+// ---- statistics: (n, mean, M2) merged by Chan's formula, of x less its first value, so that a
+// large mean costs no digits
 template <class S>
 struct Triple {
   S n, mean, m2;
@@ -170,7 +170,8 @@ KERNEL(statistics, const T* x, P* part_mean, P* part_m2, float* n, P* mean, P* m
     for (int half = m.rows / 2; half > 0; half /= 2) {
       barrier();
       if (m.row < half)
-        local[thread_index()] = merged(local[thread_index()], local[thread_index() + half * w.lanes]);
+        local[thread_index()] =
+            merged(local[thread_index()], local[thread_index() + half * w.lanes]);
     }
     barrier();
     t[c] = local[m.lane];
@@ -195,9 +196,9 @@ KERNEL(merge_chunks, const T* x, const P* part_mean, const P* part_m2, float* n,
   Triple<double> t{0, 0, 0};
   if (channel < w.channels)
     for (int64_t k = row; k < w.chunks; k += rows)
-      t = merged(t, {double(positions_of(w, k, step) * kEach),
-                     double(part_mean[k * w.channels + channel]),
-                     double(part_m2[k * w.channels + channel])});
+      t = merged(
+          t, {double(positions_of(w, k, step) * kEach), double(part_mean[k * w.channels + channel]),
+              double(part_m2[k * w.channels + channel])});
   Triple<double>* local = static_cast<Triple<double>*>(local_memory());
   local[thread_index()] = t;
   for (int half = rows / 2; half > 0; half /= 2) {

@@ -25,8 +25,8 @@ struct Geometry {
 
   Geometry(const Sig& x, const Sig& kernel, const Conv2DAttrs& a) {
     const ConvGeometry g = conv_geometry(x, kernel, a);
-    shape = {x.dtype,    g.n,        g.h.in,     g.w.in,       g.c,          g.h.out,    g.w.out,
-             g.filters,  g.groups,   g.h.size,   g.w.size,     g.h.stride,   g.w.stride, g.h.dilation,
+    shape = {x.dtype,      g.n,        g.h.in,     g.w.in,    g.c,        g.h.out,    g.w.out,
+             g.filters,    g.groups,   g.h.size,   g.w.size,  g.h.stride, g.w.stride, g.h.dilation,
              g.w.dilation, g.h.before, g.w.before, g.h.after, g.w.after};
     ConvolutionShape& s = shape;
     const int64_t size = size_of(x.dtype), depth = s.c / s.groups, taps = s.kh * s.kw * depth;
@@ -74,8 +74,7 @@ KernelSheet<Conv2DAttrs> sheet() {
       .prepare = [](const CallSig& c, const Conv2DAttrs& a) -> Prepared {
         const Geometry g(image<kPass>(c), kernel_of<kPass>(c), a);
         std::string why;
-        const ConvolutionPtr plan =
-            gpu::cuda::convolution(gpu::gpu_of(c.on), g.shape, kPass, &why);
+        const ConvolutionPtr plan = gpu::cuda::convolution(gpu::gpu_of(c.on), g.shape, kPass, &why);
         const Launcher copy(c.on, "ops/shape.gpu.h", "copy",
                             {{"T", gpu_type(c.out[0].dtype)}, {"I", "int64_t"}});
         const int64_t scratch = g.kernel_bytes + g.image_bytes + plan->workspace_bytes();
@@ -86,7 +85,8 @@ KernelSheet<Conv2DAttrs> sheet() {
                   auto move = [&](const void* from, void* to, const GpuBox& box) {
                     copy(call.on, grid_for(call.on, box.count), from, to, box);
                   };
-                  void* x = kPass == ConvolutionPass::input_grad ? call.out[0].data : call.in[0].data;
+                  void* x =
+                      kPass == ConvolutionPass::input_grad ? call.out[0].data : call.in[0].data;
                   void* y = kPass == ConvolutionPass::forward ? call.out[0].data : call.in[1].data;
                   if (kPass != ConvolutionPass::kernel_grad)
                     move(kPass == ConvolutionPass::forward ? call.in[1].data : call.in[0].data,

@@ -16,7 +16,8 @@ inline gpu::Grid grid_for(Accelerator* on, int64_t n, int threads = 256, int blo
   const int64_t most = int64_t(gpu::gpu_of(on).processors()) * blocks_each;
   return {std::clamp<int64_t>((n + threads - 1) / threads, 1, most), threads, 0};
 }
-/// Blocks along a shape: how the outer extents, the one that matters and the inner ones multiply up.
+/// Blocks along a shape: how the outer extents, the one that matters and the inner ones multiply
+/// up.
 struct AlongAxis {
   int64_t outer = 1, extent = 1, inner = 1;
 };

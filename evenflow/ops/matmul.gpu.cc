@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products, convolutions and pooling on GPUs by own kernels: right everywhere, and fast enough where
-// no library of the vendor is there.
+// Products, convolutions and pooling on GPUs by own kernels: right everywhere, and fast enough
+// where no library of the vendor is there.
 #include "evenflow/ops/conv_rules.h"
 #include "evenflow/ops/gpu_call.h"
 #include "evenflow/ops/matmul_attrs.h"
@@ -34,9 +34,9 @@ struct Pools {
 };
 Convolution convolution(const Sig& x, const Sig& kernel, const Conv2DAttrs& a) {
   const ConvGeometry g = conv_geometry(x, kernel, a);
-  return {g.n,       g.h.in,     g.w.in,     g.c,          g.h.out,      g.w.out,    g.filters, g.groups,
-          g.h.size,  g.w.size,   g.h.stride, g.w.stride,   g.h.dilation, g.w.dilation, g.h.before,
-          g.w.before};
+  return {g.n,          g.h.in,       g.w.in,     g.c,       g.h.out,    g.w.out,
+          g.filters,    g.groups,     g.h.size,   g.w.size,  g.h.stride, g.w.stride,
+          g.h.dilation, g.w.dilation, g.h.before, g.w.before};
 }
 Pools pools(const Sig& x, const Pool2DAttrs& a) {
   const Pooling p = pooling(x, a);

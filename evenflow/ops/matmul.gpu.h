@@ -118,7 +118,8 @@ KERNEL(conv_input_grad, const T* kernel, const T* dy, T* dx, Convolution v) {
           if (r < 0 || s < 0 || r % v.stride_h || s % v.stride_w) return W(0);
           const int64_t o = r / v.stride_h, p = s / v.stride_w;
           if (o >= v.oh || p >= v.ow) return W(0);
-          return W(wide(dy[((i / (v.w * v.h) * v.oh + o) * v.ow + p) * v.filters + group * own + f]));
+          return W(
+              wide(dy[((i / (v.w * v.h) * v.oh + o) * v.ow + p) * v.filters + group * own + f]));
         },
         [&](int64_t k, int64_t j) {
           const int64_t f = k % own, tap = k / own;

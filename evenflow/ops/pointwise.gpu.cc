@@ -24,7 +24,8 @@ std::string number(double v) {
   if (std::isnan(v)) return "not_a_number()";
   char text[40];
   std::snprintf(text, sizeof text, "%.17g", v);
-  return std::string(text).find_first_of(".e") == std::string::npos ? text + std::string(".0") : text;
+  return std::string(text).find_first_of(".e") == std::string::npos ? text + std::string(".0")
+                                                                    : text;
 }
 // The type in which a call on these inputs computes.
 std::string compute_type(const OpDef& op, std::span<const Sig> in) {
@@ -63,8 +64,7 @@ bool is_scalar_function(const std::string& name) {
   return text.find(" T " + name + "(T") != std::string::npos;
 }
 bool has_expression(const OpDef& op) {
-  return expressions().contains(op.name) ||
-         (op.traits.pointwise && is_scalar_function(op.name));
+  return expressions().contains(op.name) || (op.traits.pointwise && is_scalar_function(op.name));
 }
 
 // The value of a call as an expression of its inputs, in the type of its output.
@@ -75,9 +75,10 @@ std::string expression(const OpDef& op, const void* attrs, std::span<const Sig> 
     const auto a = op.get_attrs(attrs);
     const double momentum = std::get<double>(a[0]);
     const std::string m = number(momentum), count = "double(wide(" + args[3] + "))";
-    const std::string rate = !std::get<bool>(a[1]) ? number(1 - momentum)
-                             : momentum == 1       ? "1.0 / " + count
-                                 : number(1 - momentum) + " / (1.0 - std::pow(" + m + ", " + count + "))";
+    const std::string rate =
+        !std::get<bool>(a[1]) ? number(1 - momentum)
+        : momentum == 1       ? "1.0 / " + count
+                        : number(1 - momentum) + " / (1.0 - std::pow(" + m + ", " + count + "))";
     return "narrow<" + to + ">(wide(" + args[2] + ") > 0 ? wide(" + args[0] + ") + (wide(" +
            args[1] + ") - wide(" + args[0] + ")) * wide_t<" + to + ">(" + rate + ") : wide(" +
            args[0] + "))";
@@ -140,14 +141,16 @@ struct Map {
       parameters += concat({gpu_type(out[i].dtype), "* y", i, ", "});
     s += "KERNEL(map, " + parameters + "int64_t count" + (rank ? ", Strides at" : "") + ") {\n";
     for (size_t i = 0; i < in.size(); ++i)
-      if (access[i] == one) s += concat({"const ", gpu_type(in[i].dtype), " x", i, " = *a", i, ";\n"});
+      if (access[i] == one)
+        s += concat({"const ", gpu_type(in[i].dtype), " x", i, " = *a", i, ";\n"});
     std::string body;
     for (auto& [name, text] : lines) body += name + " = " + text + ";\n";
     if (packs && n > 1) {
       s += concat({"for (Index p = first_item(); p < Index(count / ", n, "); p += items()) {\n"});
       for (size_t i = 0; i < in.size(); ++i)
         if (access[i] == each)
-          s += concat({"const auto p", i, " = load_pack<", n, ">(a", i, " + int64_t(p) * ", n, ");\n"});
+          s += concat(
+              {"const auto p", i, " = load_pack<", n, ">(a", i, " + int64_t(p) * ", n, ");\n"});
       for (size_t i = 0; i < out.size(); ++i)
         s += concat({"Pack<", gpu_type(out[i].dtype), ", ", n, "> q", i, ";\n"});
       s += concat({"for (int k = 0; k < ", n, "; ++k) {\n"});
@@ -159,7 +162,8 @@ struct Map {
       s += "}\n";
       for (size_t i = 0; i < out.size(); ++i)
         s += concat({"store_pack(y", i, " + int64_t(p) * ", n, ", q", i, ");\n"});
-      s += concat({"}\nfor (int64_t i = count / ", n, " * ", n, " + first_item(); i < count; i += items()) {\n"});
+      s += concat({"}\nfor (int64_t i = count / ", n, " * ", n,
+                   " + first_item(); i < count; i += items()) {\n"});
     } else {
       s += "for (Index i = first_item(); i < Index(count); i += items()) {\n";
     }
@@ -167,9 +171,11 @@ struct Map {
       for (size_t i = 0; i < in.size(); ++i)
         if (access[i] == strided) s += concat({"int64_t o", i, " = 0;\n"});
       s += concat({"Index rest = i;\n#pragma unroll\nfor (int d = ", rank - 1,
-                   "; d >= 0; --d) {\nconst Index e = Index(at.extent[d]), q = rest / e, c = rest - q * e;\nrest = q;\n"});
+                   "; d >= 0; --d) {\nconst Index e = Index(at.extent[d]), q = rest / e, c = rest "
+                   "- q * e;\nrest = q;\n"});
       for (size_t i = 0; i < in.size(); ++i)
-        if (access[i] == strided) s += concat({"o", i, " += int64_t(c) * at.stride[", i, "][d];\n"});
+        if (access[i] == strided)
+          s += concat({"o", i, " += int64_t(c) * at.stride[", i, "][d];\n"});
       s += "}\n";
     }
     for (size_t i = 0; i < in.size(); ++i)

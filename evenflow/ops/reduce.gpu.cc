@@ -70,19 +70,20 @@ std::string highest(DType d) {
 enum Kind { sum, mean, prod, max, min, any, all };
 gpu::Defines defines(Kind kind, DType d) {
   const char* start[] = {"0", "0", "1", "", "", "0", "1"};
-  const char* step[] = {"(a) + (b)",
-                        "(a) + (b)",
-                        "(a) * (b)",
-                        "larger(a, b)",
-                        "smaller(a, b)",
-                        "ACC((a) || (b))",
-                        "ACC((a) && (b))"};
+  const char* step[] = {"(a) + (b)",     "(a) + (b)",       "(a) * (b)",      "larger(a, b)",
+                        "smaller(a, b)", "ACC((a) || (b))", "ACC((a) && (b))"};
   // Products of f32 go far below and above f32 on the way.
   const bool is_wide = d == DType::f64 || (kind == prod && is_floating(d));
   return {{"T", gpu_type(d)},
           {"TO", gpu_type(d)},
-          {"ACC", is_wide ? "double" : is_floating(d) ? "float" : "int64_t"},
-          {"START", "ACC(" + (kind == max ? lowest(d) : kind == min ? highest(d) : start[kind]) + ")"},
+          {"ACC", is_wide          ? "double"
+                  : is_floating(d) ? "float"
+                                   : "int64_t"},
+          {"START", "ACC(" +
+                        (kind == max   ? lowest(d)
+                         : kind == min ? highest(d)
+                                       : start[kind]) +
+                        ")"},
           {"STEP(a, b)", step[kind]},
           {"END(a, n)", kind == mean ? "((a) / ACC(n))" : "(a)"}};
 }
@@ -105,12 +106,11 @@ Prepared prepare(Kind kind, const CallSig& s, Reduced&& reduced_of) {
   const int64_t wanted = int64_t(gpu::gpu_of(s.on).processors()) * 4 / groups;
   const int64_t parts = std::clamp<int64_t>(std::min(wanted, count / (rows * 16)), 1, 1024);
   const Launcher reduce(s.on, "ops/reduce.gpu.h", "reduce", d);
-  const Launcher finish =
-      parts > 1 ? Launcher(s.on, "ops/reduce.gpu.h", "finish", d) : Launcher();
+  const Launcher finish = parts > 1 ? Launcher(s.on, "ops/reduce.gpu.h", "finish", d) : Launcher();
   return {[=](const Call& c) {
             const Grid grid{std::min<int64_t>(groups * parts, 1 << 20), 256, 256 * acc};
-            reduce(c.on, grid, c.in[0].data, c.out[0].data, c.scratch, results, count, parts,
-                   lanes, n, split.kept, split.gone);
+            reduce(c.on, grid, c.in[0].data, c.out[0].data, c.scratch, results, count, parts, lanes,
+                   n, split.kept, split.gone);
             if (parts > 1)
               finish(c.on, grid_for(c.on, results), c.scratch, c.out[0].data, results, parts, n);
           },

@@ -72,7 +72,8 @@ KERNEL(not_finite, const T* x, int32_t* bad, int64_t n) {
   if (found) *bad = 1;
 }
 /// The same of up to three small tensors by one block, at once.
-KERNEL(all_small, const T* a, int64_t na, const T* b, int64_t nb, const T* c, int64_t nc, bool* ok) {
+KERNEL(all_small, const T* a, int64_t na, const T* b, int64_t nb, const T* c, int64_t nc,
+       bool* ok) {
   int32_t* found = static_cast<int32_t*>(local_memory());
   if (thread_index() == 0) *found = 0;
   barrier();

@@ -56,8 +56,7 @@ KERNEL(cross_entropy_grad, const T* x, const I* labels, const T* grad, T* dx, in
     if ((l < 0 || l >= n) && thread_index() == 0) error[0] = 1, error[1] = l, error[2] = n;
     const W g = wide(grad[r]), share = 1 / s.sum;
     for (int64_t i = thread_index(); i < n; i += threads())
-      dx[r * n + i] =
-          narrow<T>((std::exp(W(wide(x[r * n + i])) - s.top) * share - W(i == l)) * g);
+      dx[r * n + i] = narrow<T>((std::exp(W(wide(x[r * n + i])) - s.top) * share - W(i == l)) * g);
   }
 }
 /// The place of the largest (or smallest) element along an axis; the first of ties, NaN wins.

@@ -57,9 +57,8 @@ const std::map<std::string_view, Rule>& rules() {
          const auto x = in[0].shape.strides();
          std::vector<int64_t> from;
          for (int d = 0; d < out.shape.rank(); ++d)
-           from.push_back(
-               x[size_t(perm.empty() ? out.shape.rank() - 1 - d
-                                     : in[0].shape.resolve(int(perm[size_t(d)])))]);
+           from.push_back(x[size_t(perm.empty() ? out.shape.rank() - 1 - d
+                                                : in[0].shape.resolve(int(perm[size_t(d)])))]);
          return {{{0, box_of(out.shape, out.shape.strides(), from)}}, {}};
        }},
       {"reverse",
@@ -209,14 +208,17 @@ Prepared one_hot(const CallSig& s, double on, double off) {
   const Shape& y = s.out[0].shape;
   const int64_t depth = y[y.rank() - 1], count = s.in[0].shape.count();
   const DType d = s.out[0].dtype;
-  const auto kernel = gpu::gpu_of(s.on).compile(
-      gpu::source_of(kFile, types(d, s.in[0].dtype)), "one_hot");
+  const auto kernel =
+      gpu::gpu_of(s.on).compile(gpu::source_of(kFile, types(d, s.in[0].dtype)), "one_hot");
   return {[=, yes = bytes_of(on, d), no = bytes_of(off, d)](const Call& c) {
     if (!count || !depth) return;
     const size_t size = size_t(size_of(d));
-    const gpu::Arg args[] = {{&c.in[0].data, sizeof(void*)}, {&c.out[0].data, sizeof(void*)},
-                             {&count, sizeof count},         {&depth, sizeof depth},
-                             {yes.data(), size},             {no.data(), size}};
+    const gpu::Arg args[] = {{&c.in[0].data, sizeof(void*)},
+                             {&c.out[0].data, sizeof(void*)},
+                             {&count, sizeof count},
+                             {&depth, sizeof depth},
+                             {yes.data(), size},
+                             {no.data(), size}};
     gpu::gpu_of(c.on).launch(*kernel, grid_for(c.on, count * depth), args);
   }};
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Copies by strides, constants, and what is picked by index, on GPUs. Definitions from outside: T an
-// element of the right size, I the type of indices.
+// Copies by strides, constants, and what is picked by index, on GPUs. Definitions from outside: T
+// an element of the right size, I the type of indices.
 #pragma once
 #include "evenflow/backends/gpu/shim.h"
 

@@ -86,7 +86,8 @@ Device::Device(std::string_view name) {
           "\", expected auto, cpu, cuda or sycl, or one with a number, as in cuda:0"});
   kind = Kind(at);
   accelerator(*this);
-  if (kind == Kind::cpu && index > 0) fail(Code::Unimplemented, {"device ", name, ": there is one CPU, cpu:0"});
+  if (kind == Kind::cpu && index > 0)
+    fail(Code::Unimplemented, {"device ", name, ": there is one CPU, cpu:0"});
 }
 
 std::string str(const Device& device) {

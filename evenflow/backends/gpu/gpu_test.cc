@@ -124,10 +124,16 @@ TEST(Nvrtc, CompilesBatchNormForEachArchitecture) {
   }
   for (const char* architecture : {"sm_80", "sm_90", "sm_100"})
     for (const char* type : {"float", "bf16"}) {
-      const std::string source =
-          source_of("ops/batch_norm.gpu.h", {{"T", type}, {"P", "float"}, {"N", "4"}, {"U", "4"},
-                                             {"AHEAD", "1"}, {"LAST", "1"}, {"RELU", "1"},
-                                             {"RESIDUAL", "1"}, {"GAMMA", "1"}, {"BETA", "1"}});
+      const std::string source = source_of("ops/batch_norm.gpu.h", {{"T", type},
+                                                                    {"P", "float"},
+                                                                    {"N", "4"},
+                                                                    {"U", "4"},
+                                                                    {"AHEAD", "1"},
+                                                                    {"LAST", "1"},
+                                                                    {"RELU", "1"},
+                                                                    {"RESIDUAL", "1"},
+                                                                    {"GAMMA", "1"},
+                                                                    {"BETA", "1"}});
       EXPECT_GT(cuda::compile(source, architecture).size(), 1000u) << architecture;
     }
   try {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The language of kernels for GPUs: C++ and what is defined here, for CUDA (compiled by NVRTC), SYCL
-// (by its run-time compiler) and, for tests, the host's compiler. Embedded in the library as text.
+// The language of kernels for GPUs: C++ and what is defined here, for CUDA (compiled by NVRTC),
+// SYCL (by its run-time compiler) and, for tests, the host's compiler. Embedded in the library as
+// text.
 //
 //   KERNEL(scale, const float* x, float* y, int64_t n) {
 //     for (int64_t i = first_item(); i < n; i += items()) y[i] = 2 * x[i];
@@ -26,8 +27,8 @@ inline constexpr bool is_floating_point_v = is_same_v<T, float> || is_same_v<T, 
 #define EVENFLOW_MATH1(name)                                     \
   __device__ inline float name(float x) { return ::name##f(x); } \
   __device__ inline double name(double x) { return ::name(x); }
-#define EVENFLOW_MATH2(name)                                                    \
-  __device__ inline float name(float x, float y) { return ::name##f(x, y); }    \
+#define EVENFLOW_MATH2(name)                                                 \
+  __device__ inline float name(float x, float y) { return ::name##f(x, y); } \
   __device__ inline double name(double x, double y) { return ::name(x, y); }
 EVENFLOW_MATH1(exp)
 EVENFLOW_MATH1(expm1)
@@ -89,13 +90,13 @@ template <class... A, int... I>
 void evenflow_call(void (*f)(A...), void** a, std::integer_sequence<int, I...>) {
   f(*static_cast<A*>(a[I])...);
 }
-#define KERNEL(name, ...)                                                                  \
-  static void name##_body(__VA_ARGS__);                                                    \
-  template <class... A>                                                                    \
-  void name##_call(void (*f)(A...), void** a) {                                            \
-    evenflow_call(f, a, std::make_integer_sequence<int, sizeof...(A)>());                  \
-  }                                                                                        \
-  extern "C" void name(void** a) { name##_call(name##_body, a); }                          \
+#define KERNEL(name, ...)                                                 \
+  static void name##_body(__VA_ARGS__);                                   \
+  template <class... A>                                                   \
+  void name##_call(void (*f)(A...), void** a) {                           \
+    evenflow_call(f, a, std::make_integer_sequence<int, sizeof...(A)>()); \
+  }                                                                       \
+  extern "C" void name(void** a) { name##_call(name##_body, a); }         \
   static void name##_body(__VA_ARGS__)
 FUNCTION int thread_index() { return evenflow_item->thread; }
 FUNCTION int threads() { return evenflow_item->threads; }
@@ -110,16 +111,21 @@ FUNCTION float float_of(uint32_t u) { return __builtin_bit_cast(float, u); }
 #include <sycl/sycl.hpp>
 #define FUNCTION inline
 // The block's memory comes as the first argument; a kernel keeps it where its functions find it.
-#define KERNEL(name, ...)                                                            \
-  extern "C" SYCL_EXT_ONEAPI_FUNCTION_PROPERTY(                                      \
-      (sycl::ext::oneapi::experimental::nd_range_kernel<1>)) void name(__VA_ARGS__)
-FUNCTION sycl::nd_item<1> evenflow_item() { return sycl::ext::oneapi::this_work_item::get_nd_item<1>(); }
+#define KERNEL(name, ...)                                         \
+  extern "C" SYCL_EXT_ONEAPI_FUNCTION_PROPERTY(                   \
+      (sycl::ext::oneapi::experimental::nd_range_kernel<1>)) void \
+  name(__VA_ARGS__)
+FUNCTION sycl::nd_item<1> evenflow_item() {
+  return sycl::ext::oneapi::this_work_item::get_nd_item<1>();
+}
 FUNCTION int thread_index() { return int(evenflow_item().get_local_id(0)); }
 FUNCTION int threads() { return int(evenflow_item().get_local_range(0)); }
 FUNCTION int64_t block_index() { return int64_t(evenflow_item().get_group(0)); }
 FUNCTION int64_t blocks() { return int64_t(evenflow_item().get_group_range(0)); }
 FUNCTION void barrier() { sycl::group_barrier(evenflow_item().get_group()); }
-FUNCTION void* local_memory() { return sycl::ext::oneapi::experimental::get_work_group_scratch_memory(); }
+FUNCTION void* local_memory() {
+  return sycl::ext::oneapi::experimental::get_work_group_scratch_memory();
+}
 FUNCTION uint32_t bits_of(float x) { return sycl::bit_cast<uint32_t>(x); }
 FUNCTION float float_of(uint32_t u) { return sycl::bit_cast<float>(u); }
 #endif

@@ -51,7 +51,8 @@ class CudaDevice : public Gpu {
     size_t total = 0;
     d.total_memory(&total, id_);
     make_errors();
-    description_ = concat({name, ", ", total >> 30, " GiB, compute capability ", major, ".", minor});
+    description_ =
+        concat({name, ", ", total >> 30, " GiB, compute capability ", major, ".", minor});
   }
   std::string description() const override { return description_; }
   int processors() const override { return processors_; }
@@ -185,18 +186,19 @@ class CudaDevice : public Gpu {
   std::mutex mutex_;
   std::map<std::pair<std::string, std::string>, KernelPtr> kernels_;
   std::unordered_map<std::string, Handle> modules_;
-  CachingAllocator allocator_{
-      [this](int64_t bytes) -> void* {
-        DevicePtr p = 0;
-        if (const Result r = driver().allocate(&p, size_t(bytes)); r == 2) return nullptr;
-        else check(r, "cuMemAlloc");
-        return reinterpret_cast<void*>(p);
-      },
-      [this](void* p) {
-        enter();
-        driver().wait_stream(stream_);
-        driver().free(address(p));
-      }};
+  CachingAllocator allocator_{[this](int64_t bytes) -> void* {
+                                DevicePtr p = 0;
+                                if (const Result r = driver().allocate(&p, size_t(bytes)); r == 2)
+                                  return nullptr;
+                                else
+                                  check(r, "cuMemAlloc");
+                                return reinterpret_cast<void*>(p);
+                              },
+                              [this](void* p) {
+                                enter();
+                                driver().wait_stream(stream_);
+                                driver().free(address(p));
+                              }};
 };
 
 std::string missing(int index) {
@@ -208,25 +210,25 @@ std::string missing(int index) {
   return {};
 }
 
-const AcceleratorKind kind{
-    Device::Kind::cuda,
-    []() -> std::vector<DeviceInfo> {
-      if (const std::string why = missing(0); !why.empty()) return {{"cuda", "", false, why}};
-      std::vector<DeviceInfo> r;
-      int count = 0;
-      driver().device_count(&count);
-      for (int i = 0; i < count; ++i) {
-        Device d;
-        d.kind = Device::Kind::cuda, d.index = i;
-        r.push_back({str(d), accelerator(d)->description(), true, ""});
-      }
-      return r;
-    },
-    [](int index) -> std::unique_ptr<Accelerator> {
-      if (const std::string why = missing(index); !why.empty())
-        fail(Code::Unimplemented, {"device cuda:", index, ": ", why});
-      return std::make_unique<CudaDevice>(index);
-    }};
+const AcceleratorKind kind{Device::Kind::cuda,
+                           []() -> std::vector<DeviceInfo> {
+                             if (const std::string why = missing(0); !why.empty())
+                               return {{"cuda", "", false, why}};
+                             std::vector<DeviceInfo> r;
+                             int count = 0;
+                             driver().device_count(&count);
+                             for (int i = 0; i < count; ++i) {
+                               Device d;
+                               d.kind = Device::Kind::cuda, d.index = i;
+                               r.push_back({str(d), accelerator(d)->description(), true, ""});
+                             }
+                             return r;
+                           },
+                           [](int index) -> std::unique_ptr<Accelerator> {
+                             if (const std::string why = missing(index); !why.empty())
+                               fail(Code::Unimplemented, {"device cuda:", index, ": ", why});
+                             return std::make_unique<CudaDevice>(index);
+                           }};
 
 }  // namespace
 }  // namespace evenflow::gpu::cuda

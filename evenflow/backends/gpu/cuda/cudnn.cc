@@ -291,7 +291,8 @@ class Planned : public Convolution {
       if (!plans.empty()) break;
     }
     if (plans.empty())
-      fail(Code::Unimplemented, {"cudnn has no engine for this convolution", last.empty() ? "" : ": ", last});
+      fail(Code::Unimplemented,
+           {"cudnn has no engine for this convolution", last.empty() ? "" : ": ", last});
     size_t best = 0;
     if (plans.size() > 1) best = fastest(plans, s);
     plan_ = std::move(plans[best].first), workspace_ = plans[best].second;
@@ -311,7 +312,9 @@ class Planned : public Convolution {
     size_t best = 0;
     double least = 1e300;
     for (size_t i = 0; i < plans.size(); ++i) try {
-        auto once = [&] { execute(plans[i].first, x->data(), kernel->data(), y->data(), workspace->data()); };
+        auto once = [&] {
+          execute(plans[i].first, x->data(), kernel->data(), y->data(), workspace->data());
+        };
         once();
         on_.synchronize();
         const auto start = std::chrono::steady_clock::now();

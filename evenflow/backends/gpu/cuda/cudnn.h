@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions by cuDNN 9's graph interface, loaded while the program runs. Images are channels last,
-// kernels [filters, kh, kw, c / groups].
+// Convolutions by cuDNN 9's graph interface, loaded while the program runs. Images are channels
+// last, kernels [filters, kh, kw, c / groups].
 #pragma once
 #include <memory>
 #include <string>
@@ -30,8 +30,8 @@ class Convolution {
   virtual void run(void* x, void* kernel, void* y, void* workspace) const = 0;
 };
 using ConvolutionPtr = std::shared_ptr<const Convolution>;
-/// Made once for a device, a shape and a pass; null, with the reason, where cuDNN has no engine or is
-/// not there.
+/// Made once for a device, a shape and a pass; null, with the reason, where cuDNN has no engine or
+/// is not there.
 ConvolutionPtr convolution(Gpu& on, const ConvolutionShape& shape, ConvolutionPass pass,
                            std::string* why);
 

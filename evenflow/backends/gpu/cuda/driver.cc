@@ -16,7 +16,8 @@ Library::Library(std::initializer_list<const char*> names) {
   std::string tried;
   for (const char* name : names) {
     std::string places[] = {name, "", "/usr/local/cuda/lib64/" + std::string(name)};
-    if (const char* home = std::getenv("CUDA_HOME")) places[1] = std::string(home) + "/lib64/" + name;
+    if (const char* home = std::getenv("CUDA_HOME"))
+      places[1] = std::string(home) + "/lib64/" + name;
     for (auto& p : places) {
       if (p.empty()) continue;
       if ((handle_ = dlopen(p.c_str(), RTLD_NOW | RTLD_LOCAL))) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of the CUDA driver's interface that is used here, declared so that it can be loaded while
-// the program runs: one build serves machines with and without a GPU.
+// The part of the CUDA driver's interface that is used here, declared so that it can be loaded
+// while the program runs: one build serves machines with and without a GPU.
 #pragma once
 #include <cstddef>
 #include <string>
