@@ -26,7 +26,7 @@ Accelerator* accelerator(const Device& device) {
   if (!a) {
     for (auto* k = AcceleratorKind::head(); k && !a; k = k->next)
       if (k->kind == device.kind) a = k->open(device.index);
-    if (!a) fail(Code::Unimplemented, {"device ", str(device), ": this build knows no such kind"});
+    if (!a) fail(Code::Unimplemented, {"device ", str(device), ": this build has no such plug-in"});
   }
   return a.get();
 }

@@ -192,21 +192,23 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
     packed =
         static_cast<T*>(pack_memory((packed_size + (parts - 1) * g.m * g.n) * int64_t(sizeof(T))));
   T* const sums = packed + packed_size;
-  auto pack = [&](int64_t j) {
-    const int64_t column = (packed_from + j) * panel, width = std::min(panel, g.n - column);
-    T* to = packed + j * panel * g.k;
+  // Of a panel what is summed from p0 to p1.
+  auto pack = [&](int64_t j, int64_t p0, int64_t p1) {
+    const int64_t column = (packed_from + j) * panel, width = std::min(panel, g.n - column),
+                  wide = vectors_of(width) * lanes;
+    T* to = packed + j * panel * g.k + p0 * wide;
     if (g.trans_b)
-      pack_transposed(b + column * g.ldb, g.ldb, g.k, width, vectors_of(width) * lanes, to);
+      pack_transposed(b + column * g.ldb + p0, g.ldb, p1 - p0, width, wide, to);
     else
-      pack_plain(b + column, g.ldb, g.k, width, vectors_of(width) * lanes, to);
+      pack_plain(b + p0 * g.ldb + column, g.ldb, p1 - p0, width, wide, to);
   };
-  // Few rows: who needs a panel packs it.
+  // Few rows: who needs a part of a panel packs it, and nobody else's.
   constexpr int64_t kFewRows = 192;
   const bool packs_itself = packed_size > 0 && g.m <= kFewRows && panels > 1;
   if (packed_size > 0 && !packs_itself)
     parallel_for(panels - packed_from, std::max<int64_t>(1, 65536 / (panel * g.k)),
                  [&](int64_t begin, int64_t end) {
-                   for (int64_t j = begin; j < end; ++j) pack(j);
+                   for (int64_t j = begin; j < end; ++j) pack(j, 0, g.k);
                  });
   // A task is a part of the sum of a block of rows by some panels, worth a few microseconds.
   const int64_t block = g.m <= kRows || parts > 1 || packs_itself ? g.m
@@ -234,7 +236,7 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
       T* const result = s ? sums + (s - 1) * g.m * g.n : c;
       const int64_t ldc = s ? g.n : g.ldc;
       for (int64_t j = std::max(j0, packed_from); packs_itself && j < j1; ++j)
-        pack(j - packed_from);
+        pack(j - packed_from, p0, p1);
       const int64_t steps = (p1 - p0 + kDepth - 1) / kDepth, step = (p1 - p0 + steps - 1) / steps;
       for (int64_t p = p0; p < p1; p += step) {
         const int64_t depth = std::min(step, p1 - p);

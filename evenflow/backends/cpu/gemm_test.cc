@@ -162,5 +162,23 @@ TEST(Gemm, SameBitsForAnyNumberOfThreads) {
   set_thread_count(before);
 }
 
+// Parts of the sum of few rows share the panels of a transposed B: each packs its own part of them.
+TEST(Gemm, PartsOfTheSumDoNotPackEachOthersPanels) {
+  const int before = thread_count();
+  const int64_t m = 60, n = 102, k = 840;
+  std::vector<float> a(m * k), b(n * k), c(m * n), first;
+  const auto va = numbers(m * k, 1), vb = numbers(n * k, 2);
+  from_f64(DType::f32, va.data(), m * k, a.data());
+  from_f64(DType::f32, vb.data(), n * k, b.data());
+  for (int run = 0; run < 300; ++run) {
+    set_thread_count(run ? 2 + run % 2 : 1);
+    gemm({.trans_b = true, .m = m, .n = n, .k = k, .same_bits = true}, DType::f32, a.data(),
+         b.data(), DType::f32, c.data());
+    if (!run) first = c;
+    ASSERT_EQ(c, first) << "run " << run;
+  }
+  set_thread_count(before);
+}
+
 }  // namespace
 }  // namespace evenflow::cpu
