@@ -143,10 +143,11 @@ Prepared prepare_kept(const OpDef& op, const KernelDef& k, const CallSig& sig,
   cache.map.emplace(std::move(key), std::pair{p, ++cache.clock});
   return p;
 }
+// "add(f32[3], f32[3]) cpu: "
 std::string describe(const OpDef& op, const CallSig& sig) {
   std::string s = op.name + "(";
   for (size_t i = 0; i < sig.in.size(); ++i) s += (i ? ", " : "") + str(sig.in[i]);
-  return s + ")";
+  return s + ") " + (sig.on ? str(sig.on->device()) : "cpu") + ": ";
 }
 }  // namespace
 
@@ -164,24 +165,21 @@ std::optional<BatchRule> pointwise_batch(const CallSig& c) {
 
 Selected select_kernel(const OpDef& op, const CallSig& sig, const AttrPtr& attrs) {
   std::string declined;
-  const std::string on = " " + (sig.on ? str(sig.on->device()) : "cpu") + ": ";
   for (const KernelDef& k : op.kernels(bool(sig.on))) {
     std::string why = k.declines ? k.declines(sig, attrs.get()) : std::string();
     if (why.empty()) {
       if (logs(Topic::dispatch))
-        log(Topic::dispatch, describe(op, sig) + on + declined + k.name + ": chosen");
+        log(Topic::dispatch, describe(op, sig) + declined + k.name + ": chosen");
       return {k.costly ? prepare_kept(op, k, sig, attrs) : k.prepare(sig, attrs.get()), k.name,
               k.accumulates};
     }
     if (logs(Topic::dispatch)) declined += k.name + " declined (" + why + "); ";
   }
   if (!op.loop || sig.on) {
-    if (logs(Topic::dispatch))
-      log(Topic::dispatch, describe(op, sig) + on + declined + "reference");
+    if (logs(Topic::dispatch)) log(Topic::dispatch, describe(op, sig) + declined + "reference");
     return {};
   }
-  if (logs(Topic::dispatch))
-    log(Topic::dispatch, describe(op, sig) + on + declined + "loop: chosen");
+  if (logs(Topic::dispatch)) log(Topic::dispatch, describe(op, sig) + declined + "loop: chosen");
   return {Prepared{[&op, attrs](const Call& c) { op.loop(c, attrs.get()); }, 0}, "loop"};
 }
 

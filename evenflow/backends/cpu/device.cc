@@ -3,12 +3,10 @@
 
 #include <hwy/highway.h>
 
-#include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
-#include <mutex>
-#include <optional>
 #ifdef __unix__
 #include <unistd.h>
 #endif
@@ -27,11 +25,9 @@ const AcceleratorKind* known(Device::Kind kind) {
   return k;
 }
 
-std::optional<Device>& chosen() {
-  static std::optional<Device> device;
-  return device;
-}
-std::mutex chosen_mutex;
+// What set_default_device() said; asked for by every call of a compiled function.
+std::atomic<bool> is_chosen{false};
+std::atomic<Device> chosen{Device()};
 
 std::string brand() {
   std::ifstream info("/proc/cpuinfo");
@@ -96,18 +92,15 @@ std::string str(const Device& device) {
 }
 
 Device default_device() {
-  {
-    std::lock_guard lock(chosen_mutex);
-    if (chosen()) return *chosen();
-  }
+  if (is_chosen.load(std::memory_order_acquire)) return chosen.load(std::memory_order_relaxed);
   const char* name = std::getenv("EVENFLOW_DEVICE");
   return name && *name ? Device(name) : Device();
 }
 
 void set_default_device(const Device& device) {
   accelerator(device);
-  std::lock_guard lock(chosen_mutex);
-  chosen() = device;
+  chosen.store(device, std::memory_order_relaxed);
+  is_chosen.store(true, std::memory_order_release);
 }
 
 std::vector<DeviceInfo> devices() {
