@@ -66,6 +66,11 @@ void print(const nlohmann::json& j, bool json) {
   if (json) return print_json(j);
   for (auto& [k, v] : j.items()) std::printf("%-16s %s\n", k.c_str(), v.dump().c_str());
 }
+void add_device(nlohmann::json& j) {
+  j["device"] = str(default_device());
+  if (Accelerator* on = accelerator(default_device()))
+    j["device_peak_mb"] = double(on->memory().peak) / (1 << 20);
+}
 // Of what is large, a million numbers over and over: drawing them would take longer than the work.
 Tensor normal_data(const Shape& s, uint64_t seed) {
   constexpr int64_t kDrawn = 1 << 20;
@@ -225,8 +230,7 @@ void bench_bn(const Options& o) {
   auto t = alternate({waited(work), waited(copy)}, o.seconds);
   for (Timing& x : t) x.median_ms /= double(queued), x.best_ms /= double(queued);
   nlohmann::json j = to_json(t[0]);
-  if (on) j["device_peak_mb"] = double(on->memory().peak) / (1 << 20);
-  j["device"] = str(default_device());
+  add_device(j);
   j["bench"] = "bn", j["shape"] = d, j["dtype"] = o.dtype, j["pass"] = o.pass,
   j["layout"] = o.layout, j["relu"] = o.relu, j["add"] = o.add, j["threads"] = thread_count();
   j["gb_per_s"] = moved / t[0].median_ms / 1e6;
@@ -260,9 +264,7 @@ void bench_train(const Options& o) {
   };
   auto t = alternate({step}, o.seconds, 10);
   nlohmann::json j = to_json(t[0]);
-  if (Accelerator* on = accelerator(default_device()))
-    j["device_peak_mb"] = double(on->memory().peak) / (1 << 20);
-  j["device"] = str(default_device());
+  add_device(j);
   j["bench"] = "train", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype,
   j["threads"] = thread_count();
   j["losses"] = losses;
@@ -278,9 +280,7 @@ void bench_infer(const Options& o) {
   Tensor x = normal_data(o.model == "mlp" ? Shape{batch, 784} : Shape{batch, 32, 32, 3}, 7);
   auto t = alternate({[&] { m.predict(x, {.batch_size = batch}).data(); }}, o.seconds, 10);
   nlohmann::json j = to_json(t[0]);
-  if (Accelerator* on = accelerator(default_device()))
-    j["device_peak_mb"] = double(on->memory().peak) / (1 << 20);
-  j["device"] = str(default_device());
+  add_device(j);
   j["bench"] = "infer", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype,
   j["threads"] = thread_count();
   const auto y = m.predict(x, {.batch_size = batch}).to_vector();  // of the first sample

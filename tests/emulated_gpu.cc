@@ -127,12 +127,7 @@ struct EmulatedRecording : Accelerator::Recording {
 
 class Emulated : public Gpu {
  public:
-  Emulated()
-      : Gpu([] {
-          Device d;
-          d.kind = Device::Kind::emulated;
-          return d;
-        }()) {
+  Emulated() : Gpu(Device(Device::Kind::emulated, 0)) {
     char name[] = "/tmp/evenflow_emulated_XXXXXX";
     if (!mkdtemp(name)) fail(Code::Internal, {"emulated: no temporary folder"});
     folder_ = name;
@@ -294,9 +289,11 @@ Device emulated_gpu() {
         return {{"emulated:0", "for tests", true, ""}};
       },
       [](int) -> std::unique_ptr<Accelerator> { return std::make_unique<Emulated>(); }};
-  Device d;
-  d.kind = Device::Kind::emulated;
-  return d;
+  return Device(Device::Kind::emulated, 0);
+}
+Device device_for_tests() {
+  const char* name = std::getenv("EVENFLOW_TEST_DEVICE");
+  return name && *name ? Device(name) : emulated_gpu();
 }
 std::string emulated_gpu_missing() {
   static const bool there =

@@ -10,6 +10,8 @@ namespace evenflow::emulated {
 /// Makes the device "emulated" known, and gives it. Empty `why` of emulated_gpu_missing(): it
 /// works.
 Device emulated_gpu();
+/// EVENFLOW_TEST_DEVICE, else the emulated one.
+Device device_for_tests();
 /// Why it cannot be used here (no compiler); empty: it can.
 std::string emulated_gpu_missing();
 /// The next allocations fail as if memory had run out.

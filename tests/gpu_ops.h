@@ -5,19 +5,11 @@
 #pragma once
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "evenflow/core/accelerator.h"
 #include "tests/emulated_gpu.h"
 #include "tests/op_checks.h"
 
 namespace evenflow {
-
-inline Accelerator* gpu_for_tests() {
-  if (const char* name = std::getenv("EVENFLOW_TEST_DEVICE"); name && *name)
-    return accelerator(Device(name));
-  return accelerator(emulated::emulated_gpu());
-}
 
 class GpuOps : public ::testing::TestWithParam<const OpDef*> {
  protected:
@@ -36,7 +28,8 @@ class GpuOps : public ::testing::TestWithParam<const OpDef*> {
       for (auto& p : points) {
         if (!p.fits) continue;
         asked = true;
-        for (auto& text : checks::on_accelerator(p, gpu_for_tests(), &ran))
+        for (auto& text :
+             checks::on_accelerator(p, accelerator(emulated::device_for_tests()), &ran))
           if (++failures <= 5) ADD_FAILURE() << text;
       }
     }

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 
 #include "evenflow/core/accelerator.h"
 #include "evenflow/evenflow.h"
@@ -13,10 +12,6 @@
 namespace evenflow {
 namespace {
 
-Device test_device() {
-  if (const char* name = std::getenv("EVENFLOW_TEST_DEVICE"); name && *name) return Device(name);
-  return emulated::emulated_gpu();
-}
 class OnDevice {
  public:
   explicit OnDevice(const Device& d) { set_default_device(d); }
@@ -68,7 +63,7 @@ void expect_same_steps(Model (*make)(), const Tensor& x, const std::string& opti
     const double a = host.train_on_batch(x, y).at("loss");
     double b;
     {
-      OnDevice on(test_device());
+      OnDevice on(emulated::device_for_tests());
       b = device.train_on_batch(x, y).at("loss");
     }
     EXPECT_NEAR(a, b, 1e-4 * std::fabs(a)) << "step " << step;
@@ -109,7 +104,7 @@ TEST(TrainingGpu, TrainsOnAsOnTheCpu) {
     r.insert(r.end(), p.begin(), p.end());
     return r;
   };
-  const auto host = losses(Device()), device = losses(test_device());
+  const auto host = losses(Device()), device = losses(emulated::device_for_tests());
   for (size_t i = 0; i < host.size(); ++i)
     EXPECT_NEAR(host[i], device[i], 2e-3 * std::max(1.0, std::fabs(host[i]))) << i;
 }
@@ -119,7 +114,7 @@ TEST(TrainingGpu, PredictionsAsOnTheCpu) {
   Model m = small_resnet();
   const Tensor x = numbers({7, 8, 8, 3}, 6);
   const auto host = m.predict(x, {.batch_size = 3}).to_vector();
-  OnDevice on(test_device());
+  OnDevice on(emulated::device_for_tests());
   const auto device = m.predict(x, {.batch_size = 3}).to_vector();
   ASSERT_EQ(host.size(), device.size());
   for (size_t i = 0; i < host.size(); ++i) EXPECT_NEAR(host[i], device[i], 1e-5);

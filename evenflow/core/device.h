@@ -14,6 +14,8 @@ struct Device {
   Kind kind = Kind::cpu;
   int index = 0;
   Device() = default;
+  /// Without asking whether it is there.
+  Device(Kind k, int i) : kind(k), index(i) {}
   /// "cpu", "cuda:0", "sycl", or "auto": the first GPU, else the CPU. Throws InvalidArgument for
   /// another word, Unimplemented (with the reason) for a device that is not there.
   Device(std::string_view name);  // NOLINT: implicit on purpose

@@ -3,6 +3,7 @@
 #include "evenflow/ops/batch_norm.h"
 
 #include "evenflow/ops/batch_norm_rules.h"
+#include "evenflow/ops/gpu_args.gpu.h"
 #include "evenflow/ops/gpu_call.h"
 
 namespace evenflow {
@@ -11,11 +12,7 @@ using gpu::Defines;
 using gpu::Grid;
 using gpu::Launcher;
 
-// As in batch_norm.gpu.h.
-struct Walk {
-  int64_t positions, groups, channels, plane;
-  int lanes, chunks, channel_blocks;
-};
+using gpu::Walk;
 
 constexpr int kThreads = 256, kMergeThreads = 1024;
 // Rounds of blocks of a pass that follows no other: more than one spread it better (measured on an

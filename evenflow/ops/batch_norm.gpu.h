@@ -9,20 +9,14 @@
 // before these are used.
 #pragma once
 #include "evenflow/backends/gpu/shim.h"
+#include "evenflow/ops/gpu_args.gpu.h"
+
+using evenflow::gpu::Walk;
 
 constexpr int kChannels = LAST ? N : 1;  // of a thread
 constexpr int kEach = LAST ? 1 : N;      // elements of a channel in a pack
 FUNCTION constexpr int channel_of(int j) { return LAST ? j : 0; }
 using W = wide_t<T>;
-
-/// How threads share the work; made by the host. Positions go in groups of U for each row of a
-/// block; groups go round among the chunks, so that all blocks are near one place of memory.
-struct Walk {
-  int64_t positions, groups, channels;
-  int64_t plane;  // packs of a plane, channels first
-  int lanes;      // threads side by side along the channels
-  int chunks, channel_blocks;
-};
 
 /// This thread's part.
 struct Mine {
@@ -161,21 +155,10 @@ KERNEL(statistics, const T* x, P* part_mean, P* part_m2, float* n, P* mean, P* m
             s.m2 += d * (P(wide(p.v[j]) - pivot[channel_of(j)]) - s.mean);
           }
         });
-  // rows of the block, pairs at a fixed distance
   Triple<P>* local = static_cast<Triple<P>*>(local_memory());
 #pragma unroll
-  for (int c = 0; c < kChannels; ++c) {
-    barrier();
-    local[thread_index()] = t[c];
-    for (int half = m.rows / 2; half > 0; half /= 2) {
-      barrier();
-      if (m.row < half)
-        local[thread_index()] =
-            merged(local[thread_index()], local[thread_index() + half * w.lanes]);
-    }
-    barrier();
-    t[c] = local[m.lane];
-  }
+  for (int c = 0; c < kChannels; ++c)
+    t[c] = reduce_rows(t[c], local, w.lanes, [](auto a, auto b) { return merged(a, b); });
   if (!m.works || m.row) return;
   for (int c = 0; c < kChannels; ++c) {
     if (w.chunks == 1) {
@@ -199,18 +182,18 @@ KERNEL(merge_chunks, const T* x, const P* part_mean, const P* part_m2, float* n,
       t = merged(
           t, {double(positions_of(w, k, step) * kEach), double(part_mean[k * w.channels + channel]),
               double(part_m2[k * w.channels + channel])});
-  Triple<double>* local = static_cast<Triple<double>*>(local_memory());
-  local[thread_index()] = t;
-  for (int half = rows / 2; half > 0; half /= 2) {
-    barrier();
-    if (row < half)
-      local[thread_index()] = merged(local[thread_index()], local[thread_index() + half * 32]);
-  }
+  t = reduce_rows(t, static_cast<Triple<double>*>(local_memory()), 32,
+                  [](auto a, auto b) { return merged(a, b); });
   if (row || channel >= w.channels) return;
-  t = local[thread_index()];
   mean[channel] = P(double(wide(x[LAST ? channel : channel * w.plane * N])) + t.mean);
   m2[channel] = P(t.m2);
   if (channel == 0) *n = float(t.n);
+}
+
+/// 1 / sqrt(variance + epsilon), 0 where that would be 1 / 0; without n, m2 is the variance.
+FUNCTION P inverse_deviation(const float* n, const P* m2, int64_t channel, double epsilon) {
+  const P count = n ? P(*n) : P(1), v = (count > 0 ? m2[channel] / count : P(0)) + P(epsilon);
+  return v == 0 ? P(0) : P(1) / std::sqrt(v);
 }
 
 // ---- what normalising needs of this thread's channels
@@ -223,10 +206,8 @@ struct Affine {
       mean[c] = inverse[c] = scale[c] = beta[c] = 0;
       if (!m.works) continue;
       const int64_t at = m.channel + c;
-      const P count = n ? P(*n) : P(1);
-      const P variance = count > 0 ? m2[at] / count : P(0), v = variance + P(epsilon);
       mean[c] = mean_of[at];
-      inverse[c] = v == 0 ? P(0) : P(1) / std::sqrt(v);
+      inverse[c] = inverse_deviation(n, m2, at, epsilon);
       scale[c] = GAMMA ? inverse[c] * gamma[at] : inverse[c];
       if (BETA) beta[c] = beta_of[at];
     }
@@ -276,9 +257,14 @@ KERNEL(normalize, const T* x, const T* residual, const float* n, const P* mean, 
 }
 
 // ---- backward
+template <class S>
 struct Sums {
-  P g, gx;
+  S g, gx;
 };
+template <class S>
+FUNCTION Sums<S> added(Sums<S> a, Sums<S> b) {
+  return {a.g + b.g, a.gx + b.gx};
+}
 /// The gradient that passes the activation.
 FUNCTION P passed(const Affine& a, int j, P x, P g, P r) {
   if (!RELU) return g;
@@ -292,12 +278,12 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
        double epsilon, Walk w) {
   const Mine m(w);
   const Affine a(m, n, mean, m2, gamma, beta, epsilon);
-  Sums t[kChannels];
+  Sums<P> t[kChannels];
   for (int c = 0; c < kChannels; ++c) t[c] = {0, 0};
   // With a residual and a ReLU the gradient that passes is the residual's: it is written here, and
   // the second pass reads it in place of the gradient and the residual.
   auto add = [&](int64_t at, const Pack<T, N>& p, const Pack<T, N>& g, const Pack<T, N>& r,
-                 Sums* s) {
+                 Sums<P>* s) {
     Pack<T, N> out;
 #pragma unroll
     for (int j = 0; j < N; ++j) {
@@ -322,7 +308,7 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
           return v;
         },
         [&](int64_t q, const Three& v) {
-          Sums s[kChannels];
+          Sums<P> s[kChannels];
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) s[c] = {0, 0};
 #pragma unroll
@@ -336,21 +322,10 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
           if (RESIDUAL && RELU) r = load_pack<N>(residual + at);
           add(at, load_pack<N>(x + at), load_pack<N>(grad + at), r, t);
         });
-  Sums* local = static_cast<Sums*>(local_memory());
+  Sums<P>* local = static_cast<Sums<P>*>(local_memory());
 #pragma unroll
-  for (int c = 0; c < kChannels; ++c) {
-    barrier();
-    local[thread_index()] = t[c];
-    for (int half = m.rows / 2; half > 0; half /= 2) {
-      barrier();
-      if (m.row < half) {
-        const Sums b = local[thread_index() + half * w.lanes];
-        local[thread_index()].g += b.g, local[thread_index()].gx += b.gx;
-      }
-    }
-    barrier();
-    t[c] = local[m.lane];
-  }
+  for (int c = 0; c < kChannels; ++c)
+    t[c] = reduce_rows(t[c], local, w.lanes, [](auto a, auto b) { return added(a, b); });
   if (!m.works || m.row) return;
   for (int c = 0; c < kChannels; ++c) {
     sum_g[m.chunk * w.channels + m.channel + c] = t[c].g;
@@ -361,32 +336,18 @@ KERNEL(backward_sums, const T* x, const T* grad, const T* residual, const float*
 /// Adds up chunks in f64, 32 channels a block; dgamma and dbeta on the way, where they are wanted.
 KERNEL(merge_sums, const P* part_g, const P* part_gx, const float* n, const P* m2, P* sum_g,
        P* sum_gx, P* dgamma, P* dbeta, double epsilon, Walk w) {
-  struct Wide {
-    double g, gx;
-  };
   const int64_t channel = block_index() * 32 + thread_index() % 32;
   const int row = thread_index() / 32, rows = threads() / 32;
-  Wide t{0, 0};
+  Sums<double> t{0, 0};
   if (channel < w.channels)
     for (int64_t k = row; k < w.chunks; k += rows)
       t.g += part_g[k * w.channels + channel], t.gx += part_gx[k * w.channels + channel];
-  Wide* local = static_cast<Wide*>(local_memory());
-  local[thread_index()] = t;
-  for (int half = rows / 2; half > 0; half /= 2) {
-    barrier();
-    if (row < half) {
-      local[thread_index()].g += local[thread_index() + half * 32].g;
-      local[thread_index()].gx += local[thread_index() + half * 32].gx;
-    }
-  }
+  t = reduce_rows(t, static_cast<Sums<double>*>(local_memory()), 32,
+                  [](auto a, auto b) { return added(a, b); });
   if (row || channel >= w.channels) return;
-  t = local[thread_index()];
   sum_g[channel] = P(t.g), sum_gx[channel] = P(t.gx);
   if (dbeta) dbeta[channel] = P(t.g);
-  if (dgamma) {
-    const P count = n ? P(*n) : P(1), v = (count > 0 ? m2[channel] / count : P(0)) + P(epsilon);
-    dgamma[channel] = v == 0 ? P(0) : P(t.gx) / std::sqrt(v);
-  }
+  if (dgamma) dgamma[channel] = P(t.gx) * inverse_deviation(n, m2, channel, epsilon);
 }
 
 KERNEL(dx, const T* x, const T* grad, const T* residual, const float* n, const P* mean,

@@ -18,10 +18,10 @@ int64_t aligned(int64_t n) { return (n + 255) / 256 * 256; }
 
 struct Geometry {
   ConvolutionShape shape{};
-  bool padded = false;  // the image is copied into a larger one
-  GpuBox into, out_of;  // the copies
+  bool padded = false;    // the image is copied into a larger one
+  gpu::Box into, out_of;  // the copies
   int64_t image_bytes = 0, kernel_bytes = 0;
-  GpuBox turn, turn_back;
+  gpu::Box turn, turn_back;
 
   Geometry(const Sig& x, const Sig& kernel, const Conv2DAttrs& a) {
     const ConvGeometry g = conv_geometry(x, kernel, a);
@@ -82,7 +82,7 @@ KernelSheet<Conv2DAttrs> sheet() {
                   char* turned = static_cast<char*>(call.scratch);
                   char* padded = turned + g.kernel_bytes;
                   char* workspace = padded + g.image_bytes;
-                  auto move = [&](const void* from, void* to, const GpuBox& box) {
+                  auto move = [&](const void* from, void* to, const gpu::Box& box) {
                     copy(call.on, grid_for(call.on, box.count), from, to, box);
                   };
                   void* x =

@@ -273,8 +273,7 @@ std::optional<KernelDef> pointwise(const OpDef& op) {
       const int64_t each = m.in[0].shape.count();
       e.replace(at, 8, number(each ? double(count) / double(each) : 1));
     }
-    m.lines = {{"const " + gpu_type(m.out[0].dtype) + " y", e}};
-    m.lines[0].first = "const " + gpu_type(m.out[0].dtype) + " v";
+    m.lines = {{"const " + gpu_type(m.out[0].dtype) + " v", e}};
     m.results = {"v"};
     return prepared(m, sig.on, std::move(strides), count);
   };

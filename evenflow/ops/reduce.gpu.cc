@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "evenflow/ops/gpu_args.gpu.h"
 #include "evenflow/ops/gpu_call.h"
 #include "evenflow/ops/reduce_attrs.h"
 
@@ -7,15 +8,13 @@ namespace {
 using gpu::Grid;
 using gpu::Launcher;
 
-// As in reduce.gpu.h.
-struct Axes {
-  int64_t rank = 0, extent[8], stride[8];
-  int64_t count() const {
-    int64_t n = 1;
-    for (int64_t d = 0; d < rank; ++d) n *= extent[d];
-    return n;
-  }
-};
+using gpu::Axes;
+
+int64_t count_of(const Axes& a) {
+  int64_t n = 1;
+  for (int64_t d = 0; d < a.rank; ++d) n *= a.extent[d];
+  return n;
+}
 // Kept and reduced axes of a shape; neighbours of a kind are joined.
 struct Split {
   Axes kept, gone;
@@ -96,7 +95,7 @@ Prepared prepare(Kind kind, const CallSig& s, Reduced&& reduced_of) {
   if (!results) return {[](const Call&) {}};
   const auto d = defines(kind, x.dtype);
   const int64_t acc = d[2].second == "float" ? 4 : 8;
-  const int64_t count = total ? split.gone.count() : 0;
+  const int64_t count = total ? count_of(split.gone) : 0;
   const double n = double(total) / double(results);
   // Neighbouring results side by side where the last axis stays; else a block for each.
   const bool columns = split.kept.rank && split.kept.stride[split.kept.rank - 1] == 1;

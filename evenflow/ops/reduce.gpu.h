@@ -3,19 +3,19 @@
 // Definitions from outside: T, ACC the accumulator, TO the result, START, STEP(a, b), END(a, n).
 #pragma once
 #include "evenflow/backends/gpu/shim.h"
+#include "evenflow/ops/gpu_args.gpu.h"
 
-struct Axes {
-  int64_t rank, extent[8], stride[8];
-  FUNCTION int64_t offset(int64_t i) const {
-    int64_t at = 0;
-    for (int d = int(rank) - 1; d >= 0; --d) {
-      const int64_t q = i / extent[d];
-      at += (i - q * extent[d]) * stride[d];
-      i = q;
-    }
-    return at;
+using evenflow::gpu::Axes;
+
+FUNCTION int64_t offset(const Axes& a, int64_t i) {
+  int64_t at = 0;
+  for (int d = int(a.rank) - 1; d >= 0; --d) {
+    const int64_t q = i / a.extent[d];
+    at += (i - q * a.extent[d]) * a.stride[d];
+    i = q;
   }
-};
+  return at;
+}
 
 /// Columns side by side: `lanes` results at a time, the block's rows share the elements of each;
 /// with several parts, the elements are divided among blocks too, and partial values are left for
@@ -32,27 +32,20 @@ KERNEL(reduce, const T* x, TO* y, ACC* partial, int64_t results, int64_t count, 
                   end = begin + per < count ? begin + per : count;
     ACC a = START;
     if (j < results) {
-      const int64_t base = kept.offset(j);
+      const int64_t base = offset(kept, j);
       if (gone.rank == 1)
         for (int64_t i = begin + row; i < end; i += rows)
           a = STEP(a, ACC(wide(x[base + i * gone.stride[0]])));
       else
         for (int64_t i = begin + row; i < end; i += rows)
-          a = STEP(a, ACC(wide(x[base + gone.offset(i)])));
+          a = STEP(a, ACC(wide(x[base + offset(gone, i)])));
     }
-    barrier();
-    local[thread_index()] = a;
-    for (int half = rows / 2; half > 0; half /= 2) {
-      barrier();
-      if (row < half)
-        local[thread_index()] =
-            STEP(local[thread_index()], local[thread_index() + half * int(lanes)]);
-    }
+    a = reduce_rows(a, local, int(lanes), [](ACC p, ACC q) { return STEP(p, q); });
     if (row || j >= results) continue;
     if (parts > 1)
-      partial[part * results + j] = local[lane];
+      partial[part * results + j] = a;
     else
-      y[j] = converted<TO>(END(local[lane], n));
+      y[j] = converted<TO>(END(a, n));
   }
 }
 KERNEL(finish, const ACC* partial, TO* y, int64_t results, int64_t parts, double n) {

@@ -12,7 +12,7 @@ namespace {
 using gpu::Grid;
 using gpu::Launcher;
 
-using Box = GpuBox;
+using gpu::Box;
 struct Copy {
   size_t input = 0;
   Box box;
@@ -25,9 +25,6 @@ using Attrs = std::vector<AttrValue>;
 const std::vector<int64_t>& numbers(const Attrs& a, size_t i) {
   return std::get<std::vector<int64_t>>(a[i]);
 }
-Box box_of(const Shape& s, std::span<const int64_t> to, std::span<const int64_t> from) {
-  return gpu_box(s, to, from);
-}
 int64_t base(std::span<const int64_t> begin, std::span<const int64_t> strides) {
   int64_t at = 0;
   for (size_t d = 0; d < strides.size(); ++d) at += begin[d] * strides[d];
@@ -36,7 +33,7 @@ int64_t base(std::span<const int64_t> begin, std::span<const int64_t> strides) {
 // The part of `whole` that begins there: taken out, or put in.
 Copy part(const Shape& whole, const Shape& small, std::span<const int64_t> begin, bool out) {
   const auto w = whole.strides(), s = small.strides();
-  Copy c{0, out ? box_of(small, s, w) : box_of(small, w, s)};
+  Copy c{0, out ? gpu_box(small, s, w) : gpu_box(small, w, s)};
   (out ? c.box.from_base : c.box.to_base) = base(begin, w);
   return c;
 }
@@ -59,7 +56,7 @@ const std::map<std::string_view, Rule>& rules() {
          for (int d = 0; d < out.shape.rank(); ++d)
            from.push_back(x[size_t(perm.empty() ? out.shape.rank() - 1 - d
                                                 : in[0].shape.resolve(int(perm[size_t(d)])))]);
-         return {{{0, box_of(out.shape, out.shape.strides(), from)}}, {}};
+         return {{{0, gpu_box(out.shape, out.shape.strides(), from)}}, {}};
        }},
       {"reverse",
        [](std::span<const Sig> in, const Sig& out, const Attrs& a) -> Copies {
@@ -70,7 +67,7 @@ const std::map<std::string_view, Rule>& rules() {
            first += (in[0].shape[d] - 1) * from[size_t(d)];
            from[size_t(d)] *= -1;
          }
-         Copy c{0, box_of(out.shape, out.shape.strides(), from)};
+         Copy c{0, gpu_box(out.shape, out.shape.strides(), from)};
          c.box.from_base = first;
          return {{c}, {}};
        }},
@@ -172,7 +169,7 @@ const std::map<std::string_view, Prepare>& others() {
        [](const CallSig& s, const Attrs&) -> Prepared {
          const Shape &x = s.in[0].shape, &y = s.out[0].shape;
          std::vector<int64_t> extents(x.begin(), x.end());
-         const Box b = box_of(y, extents, x.strides());
+         const Box b = gpu_box(y, extents, x.strides());
          const Launcher repeat(s.on, kFile, "repeat", types(s.out[0].dtype));
          return {[=](const Call& c) {
            if (b.count) repeat(c.on, grid_for(c.on, b.count), c.in[0].data, c.out[0].data, b);

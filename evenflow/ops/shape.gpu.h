@@ -3,11 +3,10 @@
 // an element of the right size, I the type of indices.
 #pragma once
 #include "evenflow/backends/gpu/shim.h"
+#include "evenflow/ops/gpu_args.gpu.h"
 
-/// to[to_base + ...] = from[from_base + ...] for all places of a box.
-struct Box {
-  int64_t rank, count, to_base, from_base, extent[8], to[8], from[8];
-};
+using evenflow::gpu::Box;
+
 KERNEL(copy, const T* from, T* to, Box b) {
   for (int64_t i = first_item(); i < b.count; i += items()) {
     int64_t rest = i, at = b.to_base, source = b.from_base;

@@ -69,7 +69,8 @@ inline Gpu& gpu_of(Accelerator* on) { return static_cast<Gpu&>(*on); }
 
 /// A name and what it stands for in a source: {"T", "float"}.
 using Defines = std::vector<std::pair<std::string, std::string>>;
-/// The text of `file` ("ops/softmax.gpu.h") and of what it includes, behind the definitions.
+/// The text of `file` ("ops/softmax.gpu.h") and of what it includes; the definitions hold in .gpu.h
+/// files.
 std::string source_of(std::string_view file, const Defines& defines);
 
 /// A kernel with its arguments checked by nobody but the compiler of the kernel: pass exactly what

@@ -26,6 +26,11 @@ TEST(GpuSource, DefinitionsComeBehindTheShimAndIncludesOnce) {
   EXPECT_LT(define, body);
   EXPECT_EQ(s.find("struct bf16", shim + 1), s.npos);
   EXPECT_EQ(s.find("#include \"evenflow/"), s.npos);
+  // What one kernel's file takes of another's sees the definitions too; scalar.h has names of its
+  // own.
+  const std::string c = source_of("ops/conv.gpu.h", {{"T", "float"}});
+  EXPECT_LT(c.find("#define T float\n"), c.find("KERNEL(product"));
+  EXPECT_LT(c.find("KERNEL(product"), c.find("KERNEL(conv_forward"));
   EXPECT_THROW(source_of("ops/nothing.gpu.h", {}), Error);
 }
 

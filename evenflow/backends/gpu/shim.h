@@ -317,17 +317,23 @@ FUNCTION C smaller(C a, C b) {
   return b < a || b != b ? b : a;
 }
 
-/// Merges the values of a block's threads into thread 0's, pairs at a fixed distance: the same bits
-/// each time. `local` holds one value a thread; all threads must come here.
+/// Merges what the rows of a block have, for each of `lanes` threads side by side: pairs at a fixed
+/// distance, the same bits each time. `local` holds one value a thread; all threads must come here,
+/// and each gets its lane's.
 template <class V, class Merge>
-FUNCTION V reduce_block(V v, V* local, Merge merge) {
-  const int t = thread_index();
+FUNCTION V reduce_rows(V v, V* local, int lanes, Merge merge) {
+  const int t = thread_index(), row = t / lanes;
   barrier();
   local[t] = v;
-  for (int half = threads() / 2; half > 0; half /= 2) {
+  for (int half = threads() / lanes / 2; half > 0; half /= 2) {
     barrier();
-    if (t < half) local[t] = merge(local[t], local[t + half]);
+    if (row < half) local[t] = merge(local[t], local[t + half * lanes]);
   }
   barrier();
-  return local[0];
+  return local[t % lanes];
+}
+/// The same of all threads.
+template <class V, class Merge>
+FUNCTION V reduce_block(V v, V* local, Merge merge) {
+  return reduce_rows(v, local, 1, merge);
 }

@@ -21,35 +21,40 @@ std::string_view text_of(std::string_view name) {
     if (name == e->name) return e->text;
   fail(Code::Internal, {"kernel source \"", name, "\" is not part of the library"});
 }
-// What a source includes of ours goes in front of it, once; what is the system's is left to shim.h.
-void append(std::string& out, std::string_view name, const std::string& defines,
-            std::set<std::string, std::less<>>& seen) {
-  if (!seen.emplace(name).second) return;
-  std::string_view text = text_of(name);
-  std::string own;
-  constexpr std::string_view ours = "#include \"evenflow/";
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(end);
-    if (line.starts_with(ours)) {
-      const size_t from = ours.size();
-      append(out, line.substr(from, line.find('"', from) - from), {}, seen);
-    } else if (!line.starts_with("#pragma once") &&
-               (name == kShim || !line.starts_with("#include <")))
-      own += line;
+// A source and what it includes of ours, each once and in front of its user: kernels (.gpu.h), and
+// apart from them what has no definitions from outside. What is the system's is left to shim.h.
+struct Texts {
+  std::string plain, kernels;
+  std::set<std::string, std::less<>> seen;
+
+  void add(std::string_view name) {
+    if (!seen.emplace(name).second) return;
+    std::string_view text = text_of(name);
+    std::string own;
+    constexpr std::string_view ours = "#include \"evenflow/";
+    while (!text.empty()) {
+      const size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
+      const std::string_view line = text.substr(0, end);
+      text.remove_prefix(end);
+      if (line.starts_with(ours)) {
+        const size_t from = ours.size();
+        add(line.substr(from, line.find('"', from) - from));
+      } else if (!line.starts_with("#pragma once") &&
+                 (name == kShim || !line.starts_with("#include <")))
+        own += line;
+    }
+    (name.ends_with(".gpu.h") ? kernels : plain) += own;
   }
-  out += defines + own;
-}
+};
 }  // namespace
 
 std::string source_of(std::string_view file, const Defines& defines) {
-  std::string head, s;
-  for (auto& [name, value] : defines) head += "#define " + name + " " + value + "\n";
-  std::set<std::string, std::less<>> seen;
-  append(s, kShim, {}, seen);
-  append(s, file, head, seen);
-  return s;
+  Texts texts;
+  texts.add(kShim);
+  texts.add(file);
+  std::string s = texts.plain;
+  for (auto& [name, value] : defines) s += "#define " + name + " " + value + "\n";
+  return s + texts.kernels;
 }
 
 std::vector<std::string_view> source_names() {

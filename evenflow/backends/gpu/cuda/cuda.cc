@@ -35,7 +35,7 @@ class CudaRecording : public Accelerator::Recording {
 
 class CudaDevice : public Gpu {
  public:
-  explicit CudaDevice(int index) : Gpu(make_device(index)) {
+  explicit CudaDevice(int index) : Gpu(Device(Device::Kind::cuda, index)) {
     const Driver& d = driver();
     check(d.device_get(&id_, index), "cuDeviceGet");
     check(d.retain_context(&context_, id_), "cuDevicePrimaryCtxRetain");
@@ -149,11 +149,6 @@ class CudaDevice : public Gpu {
   }
 
  private:
-  static Device make_device(int index) {
-    Device d;
-    d.kind = Device::Kind::cuda, d.index = index;
-    return d;
-  }
   static DevicePtr address(const void* p) { return DevicePtr(p); }
   // The stream has one user at a time, and the thread is in the device's context.
   struct Exclusive {
