@@ -21,6 +21,7 @@
 #include "evenflow/ops/compare.h"
 #include "evenflow/ops/control_flow.h"
 #include "evenflow/ops/conv.h"
+#include "evenflow/ops/conv_transpose.h"
 #include "evenflow/ops/cross_entropy.h"
 #include "evenflow/ops/depthwise_conv.h"
 #include "evenflow/ops/elementwise.h"

@@ -168,6 +168,20 @@ TEST_F(KerasOpens, WhatWeSave) {
                  .dilation_rate = {2, 1},
                  .use_bias = false})},
         x);
+    add("transposed_" + format,
+        {Conv2DTranspose({.filters = 5,
+                          .kernel_size = {3, 4},
+                          .strides = {2, 3},
+                          .padding = "same",
+                          .output_padding = Size2(0, 2),
+                          .data_format = format,
+                          .kernel_regularizer = {.l2 = .1}}),
+         Conv2DTranspose({.filters = 3,
+                          .kernel_size = 2,
+                          .data_format = format,
+                          .activation = "tanh",
+                          .use_bias = false})},
+        x);
     add("depthwise_" + format,
         {DepthwiseConv2D({.kernel_size = 3,
                           .strides = 2,
@@ -342,6 +356,14 @@ TEST_F(KerasOpens, WhatIsFoldedAndPredictsWhatWasNotFolded) {
                    SeparableConv2D({.filters = 4, .kernel_size = 2, .use_bias = false}),
                    BatchNormalization(), Flatten(), Dense({.units = 3}), BatchNormalization()}),
        {images}, 4);
+  fold("transposed",
+       Sequential(
+           {to_layer(Input({8, 8, 4})),
+            Conv2DTranspose({.filters = 5, .kernel_size = 3, .strides = 2}), BatchNormalization(),
+            ReLU(),
+            Conv2DTranspose({.filters = 3, .kernel_size = 4, .padding = "same", .use_bias = false}),
+            BatchNormalization()}),
+       {images}, 2);
   fold("behind",
        Sequential({to_layer(Input({8, 8, 4})), BatchNormalization(),
                    SeparableConv2D({.filters = 4, .kernel_size = 2, .activation = "relu"}),

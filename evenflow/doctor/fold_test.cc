@@ -126,6 +126,15 @@ TEST(Fold, the_layer_before) {
                    {.filters = 5, .kernel_size = 3, .depth_multiplier = 2, .use_bias = false}),
                BatchNormalization(), ReLU()}),
         x, 1);
+  folds(model({input, Conv2DTranspose({.filters = 6, .kernel_size = {3, 4}, .strides = 2}),
+               BatchNormalization(), ReLU(),
+               Conv2DTranspose({.filters = 3,
+                                .kernel_size = 4,
+                                .strides = {1, 2},
+                                .padding = "same",
+                                .use_bias = false}),
+               BatchNormalization({.activation = "relu"})}),
+        x, 2);
   folds(model({input, Dense({.units = 3}), BatchNormalization(), Activation("tanh")}), x, 1);
   folds(model({to_layer(Input({4, 9, 9})),
                Conv2D({.filters = 6, .kernel_size = 3, .data_format = "channels_first"}),
@@ -178,6 +187,20 @@ TEST(Fold, padding_meets_a_shift) {
   const Sequential unshifted({to_layer(Input({9, 9, 4})), BatchNormalization({.center = false}),
                               Conv2D({.filters = 6, .kernel_size = 3, .padding = "same"})});
   folds(unshifted, {5, 9, 9, 4}, 1);  // mean and beta are 0: s alone passes the padding
+}
+// Where windows overlap, a shift would count twice; at the edge, less.
+TEST(Fold, a_transposed_layer_behind_takes_no_shift) {
+  const Layer input = to_layer(Input({5, 5, 4}));
+  const Layer spreads = Conv2DTranspose({.filters = 6, .kernel_size = 3, .strides = 2});
+  stays(model({input, BatchNormalization(), spreads}), "spreads a shift unevenly");
+  set_random_seed(1);
+  const Sequential unshifted(
+      {to_layer(Input({5, 5, 4})), BatchNormalization({.center = false}),
+       Conv2DTranspose({.filters = 6, .kernel_size = 3, .strides = 2, .padding = "same"})});
+  for (auto& w : unshifted.weights())
+    if (w.name.find("gamma") != w.name.npos || w.name.find("variance") != w.name.npos)
+      w.variable.assign(square(numbers(w.variable.sig().shape)) + .1);
+  folds(unshifted, {5, 5, 5, 4}, 1);
 }
 TEST(Fold, one_norm_into_the_next) {
   const Model m =

@@ -5,12 +5,14 @@
 #include "evenflow/model/layer_parts.h"
 #include "evenflow/model/layers.h"
 #include "evenflow/ops/conv.h"
+#include "evenflow/ops/conv_transpose.h"
 #include "evenflow/ops/depthwise_conv.h"
 #include "evenflow/ops/pooling.h"
 
 namespace evenflow {
 
 LAYER(Conv2D);
+LAYER(Conv2DTranspose);
 LAYER(DepthwiseConv2D);
 LAYER(SeparableConv2D);
 LAYER(ZeroPadding2D);
@@ -70,18 +72,24 @@ void check_convolution(const L& layer) {
   expect_format(layer, layer.config.data_format);
   expect_activation(layer, layer.config.activation);
 }
+// The input channels last; its channels are known and those for which the layer was built.
 template <class L>
-Dims convolution_dims(const L& layer, const Dims& in, int64_t channels) {
-  const auto& c = layer.config;
+Dims convolved(const L& layer, const Dims& in) {
   const Dims x = image(layer, in);
   if (layer.built) {
-    const int64_t was = to_last(c.data_format, layer.input_dims[0])[3];
+    const int64_t was = to_last(layer.config.data_format, layer.input_dims[0])[3];
     expect(layer, x[3] == was, "input", str_dims(in),
            concat({was, " channels, for which it was built"}));
   }
   expect(layer, x[3] >= 1, "input", str_dims(in), "a known and positive number of channels");
+  return x;
+}
+template <class L>
+Dims convolution_dims(const L& layer, const Dims& in, int64_t channels) {
+  const auto& c = layer.config;
   return activated(layer, c.activation,
-                   window_dims(layer, x, c.kernel_size, c.strides, c.dilation_rate, channels));
+                   window_dims(layer, convolved(layer, in), c.kernel_size, c.strides,
+                               c.dilation_rate, channels));
 }
 std::vector<int64_t> pair(Size2 s) { return {s.height, s.width}; }
 template <class Config>
@@ -126,6 +134,53 @@ Tensor Conv2DImpl::call(const Tensors& in, const CallContext&) {
   attrs.groups = config.groups;
   const Tensor x = to_last(config.data_format, in[0]);
   return finished(config, conv2d(x, in_type_of(kernel, x), attrs), bias);
+}
+
+namespace {
+Conv2DTransposeAttrs transpose_attrs(const Conv2DTransposeConfig& c) {
+  Conv2DTransposeAttrs a{
+      .strides = pair(c.strides), .padding = c.padding, .dilations = pair(c.dilation_rate)};
+  if (c.output_padding) a.output_padding = pair(*c.output_padding);
+  return a;
+}
+}  // namespace
+void Conv2DTransposeImpl::check() const {
+  expect(*this, config.filters >= 1 && config.filters <= 1 << 24, "filters", config.filters,
+         "from 1 to 2^24");
+  check_convolution(*this);
+  const Size2 s = config.strides, d = config.dilation_rate;
+  expect(*this, (s.height == 1 && s.width == 1) || (d.height == 1 && d.width == 1), "dilation_rate",
+         concat({d.height, " x ", d.width}), "1 where there are strides");
+  if (const auto& p = config.output_padding)
+    expect(*this, p->height >= 0 && p->width >= 0 && p->height < s.height && p->width < s.width,
+           "output_padding", concat({p->height, " x ", p->width}),
+           concat({"from 0 to below the strides ", s.height, " x ", s.width}));
+}
+Dims Conv2DTransposeImpl::output_dims(const std::vector<Dims>& in) const {
+  check();
+  Dims r = convolved(*this, in[0]);
+  const Conv2DTransposeAttrs a = transpose_attrs(config);
+  const Size2 k = config.kernel_size;
+  for (int axis : {0, 1})
+    if (int64_t& n = r[size_t(axis) + 1]; n >= 0)
+      n = conv_transpose_extent(n, axis ? k.width : k.height, a, axis);
+  r[3] = config.filters;
+  return activated(*this, config.activation, from_last(config.data_format, r));
+}
+void Conv2DTransposeImpl::build(const std::vector<Dims>& in) {
+  kernel = add_weight("kernel",
+                      {config.kernel_size.height, config.kernel_size.width, config.filters,
+                       to_last(config.data_format, in[0])[3]},
+                      config.kernel_initializer, true, config.kernel_regularizer,
+                      config.kernel_constraint);
+  if (config.use_bias)
+    bias = add_weight("bias", {config.filters}, config.bias_initializer, true,
+                      config.bias_regularizer, config.bias_constraint);
+}
+Tensor Conv2DTransposeImpl::call(const Tensors& in, const CallContext&) {
+  const Tensor x = to_last(config.data_format, in[0]);
+  return finished(config, conv2d_transpose(x, in_type_of(kernel, x), transpose_attrs(config)),
+                  bias);
 }
 
 void DepthwiseConv2DImpl::check() const {

@@ -206,6 +206,45 @@ struct Conv2DImpl : ConfiguredLayer<Conv2DConfig> {
 };
 using Conv2D = detail::LayerOf<Conv2DImpl>;
 
+/// The transpose of a convolution, for decoders and generators: kernel [kh, kw, filters, c] -> [n,
+/// oh, ow, filters], where "same" gives strides times the extents. Strides and dilation exclude
+/// each other, as in Keras.
+struct Conv2DTransposeConfig {
+  int64_t filters = 0;
+  Size2 kernel_size = 0, strides = 1;
+  std::string padding = "valid";
+  std::optional<Size2> output_padding = {};  ///< rows and columns beyond the least, below strides
+  std::string data_format = "channels_last";
+  Size2 dilation_rate = 1;
+  std::string activation = "linear";
+  bool use_bias = true;
+  Initializer kernel_initializer = "glorot_uniform", bias_initializer = "zeros";
+  Regularizer kernel_regularizer = {}, bias_regularizer = {};
+  Constraint kernel_constraint = {}, bias_constraint = {};
+  std::string name = {}, dtype = {};
+  void fields(ConfigVisitor& v) {
+    v.field("filters", filters), v.field("kernel_size", kernel_size), v.field("strides", strides),
+        v.field("padding", padding), v.field("output_padding", output_padding),
+        v.field("data_format", data_format);
+    v.field("dilation_rate", dilation_rate), v.activation("activation", activation),
+        v.field("use_bias", use_bias);
+    v.field("kernel_initializer", kernel_initializer),
+        v.field("bias_initializer", bias_initializer);
+    v.field("kernel_regularizer", kernel_regularizer),
+        v.field("bias_regularizer", bias_regularizer);
+    v.field("kernel_constraint", kernel_constraint), v.field("bias_constraint", bias_constraint);
+  }
+};
+struct Conv2DTransposeImpl : ConfiguredLayer<Conv2DTransposeConfig> {
+  std::string_view class_name() const override { return "Conv2DTranspose"; }
+  void check() const override;
+  Dims output_dims(const std::vector<Dims>& in) const override;
+  void build(const std::vector<Dims>& in) override;
+  Tensor call(const Tensors& x, const CallContext&) override;
+  Variable kernel, bias;
+};
+using Conv2DTranspose = detail::LayerOf<Conv2DTransposeImpl>;
+
 /// Each channel by itself: kernel [kh, kw, c, depth_multiplier] -> [n, oh, ow, c depth_multiplier].
 struct DepthwiseConv2DConfig {
   Size2 kernel_size = 0, strides = 1;

@@ -12,6 +12,7 @@
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/gradient.h"
 #include "evenflow/graph/op.h"
+#include "evenflow/ops/conv_transpose.h"
 #include "evenflow/ops/depthwise_conv.h"
 #include "tests/reference_values.h"
 
@@ -49,6 +50,19 @@ TEST(DepthwiseConv, AgreesWithTensorFlow) {
                                 },
                                 {.absolute = 1e-5, .relative = 1e-5}));
 }
+TEST(ConvTranspose, AgreesWithPyTorchAndKeras) {
+  EXPECT_EQ(
+      12, reference::check("conv2d_transpose",
+                           [](const Tensors& x, const nlohmann::json& a) -> Tensors {
+                             return {conv2d_transpose(
+                                 x[0], x[1],
+                                 {.strides = a["strides"].get<std::vector<int64_t>>(),
+                                  .padding = a["padding"],
+                                  .output_padding = a["output_padding"].get<std::vector<int64_t>>(),
+                                  .dilations = a["dilation_rate"].get<std::vector<int64_t>>()})};
+                           },
+                           {.absolute = 1e-5, .relative = 1e-5}));
+}
 
 // One number for both axes is Keras's short form, not an attribute's.
 TEST(Conv, RefusesAttributesThatMakeNoSense) {
@@ -66,6 +80,28 @@ TEST(Conv, RefusesAttributesThatMakeNoSense) {
   EXPECT_THAT(refusal({.groups = 0}), HasSubstr("groups is 0"));
   EXPECT_THAT(refusal({.groups = -2}), HasSubstr("groups is -2"));
   EXPECT_THAT(refusal({.groups = 4}), HasSubstr("groups is 4"));
+}
+TEST(ConvTranspose, RefusesAttributesThatMakeNoSense) {
+  const Tensor x = zeros({1, 5, 5, 4}), k = zeros({3, 3, 6, 4});
+  const auto refusal = [&](Conv2DTransposeAttrs a) {
+    return message([&] { conv2d_transpose(x, k, a); });
+  };
+  constexpr int64_t most = INT64_MAX;
+  EXPECT_THAT(refusal({.strides = {1}}), HasSubstr("strides has 1 numbers, expected 2"));
+  EXPECT_THAT(refusal({.strides = {0, 1}}), HasSubstr("stride of height is 0"));
+  EXPECT_THAT(refusal({.strides = {1, most}}), HasSubstr("stride of width"));
+  EXPECT_THAT(refusal({.padding = "full"}), HasSubstr("\"valid\", \"same\" or"));
+  EXPECT_THAT(refusal({.strides = {2, 2}, .output_padding = {1}}), HasSubstr("expected 2 or none"));
+  EXPECT_THAT(refusal({.strides = {2, 2}, .output_padding = {0, 2}}),
+              HasSubstr("output_padding of width is 2, expected from 0 to below the stride 2"));
+  EXPECT_THAT(refusal({.strides = {2, 2}, .output_padding = {-1, 0}}),
+              HasSubstr("output_padding of height is -1"));
+  EXPECT_THAT(refusal({.dilations = {1, most}}), HasSubstr("dilation of width"));
+  EXPECT_THAT(refusal({.groups = 3}), HasSubstr("groups is 3"));
+  EXPECT_THAT(refusal({.padding = "same", .explicit_paddings = {0, 0, 0, 0}}),
+              HasSubstr("explicit_paddings has 4 numbers, expected 0"));
+  EXPECT_THAT(refusal({.padding = "explicit", .explicit_paddings = {0, -1, 0, 0}}),
+              HasSubstr("explicit_paddings has -1"));
 }
 
 // Extents beside a zero may be beyond all bounds, and cost nothing.

@@ -13,6 +13,7 @@
 #include "evenflow/ops/batch_norm.h"
 #include "evenflow/ops/compare.h"
 #include "evenflow/ops/conv_rules.h"
+#include "evenflow/ops/conv_transpose.h"
 #include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/matmul_attrs.h"
 #include "evenflow/ops/reduce.h"
@@ -34,8 +35,8 @@ struct Norm {
 struct Product {
   int call, x, kernel;
   std::vector<int64_t> seen;
-  bool transposed = false;  // a matrix [outputs, inputs]
-  bool pads = false;
+  bool transposed = false;  // outputs come before inputs
+  bool uneven = false;      // a shift of x does not reach all outputs alike
 };
 // x + shift, channel by channel.
 struct Shifted {
@@ -109,8 +110,9 @@ class Folder {
   std::optional<Product> product(int i) const {
     if (i < 0 || !r_.alive(i)) return {};
     const Graph::Call& c = r_.call(i);
-    const bool deep = c.op->name == "depthwise_conv2d", flat = c.op->name == "matmul";
-    if ((!deep && !flat && c.op->name != "conv2d") || !is_known(c.in[1])) return {};
+    const bool deep = c.op->name == "depthwise_conv2d", flat = c.op->name == "matmul",
+               spreads = c.op->name == "conv2d_transpose";
+    if ((!deep && !flat && !spreads && c.op->name != "conv2d") || !is_known(c.in[1])) return {};
     Product p{i, c.in[0], c.in[1], {}};
     const Shape& k = r_.sig(p.kernel).shape;
     if (flat) {
@@ -118,10 +120,14 @@ class Folder {
       if (k.rank() != 2 || a.transpose_a) return {};
       p.transposed = a.transpose_b;
       p.seen = {1, k[p.transposed], 1, k[!p.transposed]};
+    } else if (spreads) {
+      const auto& a = *static_cast<const Conv2DTransposeAttrs*>(c.attrs.get());
+      p.transposed = p.uneven = true;
+      p.seen = {k[0] * k[1], k[3] / a.groups, a.groups, k[2]};
     } else {
       const auto& a = *static_cast<const Conv2DAttrs*>(c.attrs.get());
       const ConvGeometry g = conv_geometry(r_.sig(p.x), r_.sig(p.kernel), a, deep);
-      p.pads = g.h.before || g.h.after || g.w.before || g.w.after;
+      p.uneven = g.h.before || g.h.after || g.w.before || g.w.after;
       const int64_t groups = std::max<int64_t>(1, g.groups);
       p.seen = {k[0] * k[1], deep ? 1 : k[2], groups, g.filters / groups};
     }
@@ -179,7 +185,7 @@ class Folder {
   bool pass_on(const Norm& norm, bool scales, int y, std::vector<int>& gone) {
     if (!has_one_reader(y)) return false;
     const auto p = product(r_.readers(y)[0]);
-    if (!p || p->pads || p->x != y) return false;
+    if (!p || p->uneven || p->x != y) return false;
     int z = r_.call(p->call).out[0];
     const int next = has_one_reader(z) ? r_.readers(z)[0] : -1;
     const auto bias = shifted(next);
@@ -246,10 +252,12 @@ class Folder {
   std::vector<int> new_kernel(const Product& p, std::vector<int> in, F f) {
     const Sig k = r_.sig(p.kernel);
     in.insert(in.begin(), source(p.kernel));
+    const std::vector<int64_t> stored{p.seen[0], p.seen[3], p.seen[2], p.seen[1]},
+        turn{0, 3, 2, 1};  // its own inverse
     return parts(in, p.call, [&](const Tensors& t) {
       const Tensor w = wide(t[0]);
-      Tensors r = f(reshape(p.transposed ? transpose(w, {1, 0}) : w, p.seen), t);
-      if (p.transposed) r[0] = transpose(reshape(r[0], {k.shape[1], k.shape[0]}), {1, 0});
+      Tensors r = f(p.transposed ? transpose(reshape(w, stored), turn) : reshape(w, p.seen), t);
+      if (p.transposed) r[0] = transpose(r[0], turn);
       r[0] = cast(reshape(r[0], {k.shape.begin(), k.shape.end()}), k.dtype);
       return r;
     });

@@ -14,6 +14,7 @@
 #include "evenflow/ops/activations.h"
 #include "evenflow/ops/batch_norm.h"
 #include "evenflow/ops/conv.h"
+#include "evenflow/ops/conv_transpose.h"
 #include "evenflow/ops/depthwise_conv.h"
 #include "evenflow/ops/elementwise.h"
 #include "evenflow/ops/matmul.h"
@@ -118,6 +119,13 @@ std::vector<Kind> kinds() {
       r.push_back({"depthwise", {2, 6, 5, 4}, {3, 2, 4, multiplier}, [padding](auto& x, auto& k) {
                      return depthwise_conv2d(x, k, {.padding = padding});
                    }});
+  for (const std::string padding : {"valid", "same"})
+    for (int64_t groups : {1, 2}) {
+      const Conv2DTransposeAttrs a{.strides = {2, groups}, .padding = padding, .groups = groups};
+      r.push_back({"spreads", {2, 4, 5, 4}, {3, 2, 6 / groups, 4}, [a](auto& x, auto& k) {
+                     return conv2d_transpose(x, k, a);
+                   }});
+    }
   r.push_back({"dense", {5, 7}, {7, 6}, [](auto& x, auto& k) { return matmul(x, k); }});
   r.push_back({"sequence", {2, 3, 7}, {7, 6}, [](auto& x, auto& k) { return matmul(x, k); }});
   r.push_back(

@@ -593,6 +593,36 @@ def residual_net():
     keep(model, "resnet20", r.normal(0.3, 1, (9, 16, 16, 3)).astype(np.float32), note="ResNet-20's blocks, narrower")
 
 
+def transposed_nets():
+    """A decoder and a U-shaped net, as in Dumoulin and Visin 2016 and Ronneberger et al. 2015."""
+    def decoder(inputs):
+        x = L.Reshape((3, 3, 4))(L.Dense(36)(inputs))
+        x = L.Conv2DTranspose(6, 4, strides=2, padding="same", use_bias=False)(x)
+        x = L.ReLU()(L.BatchNormalization(momentum=0.9)(x))
+        x = L.Conv2DTranspose(3, 3, strides=2, output_padding=(1, 0), activation="tanh")(x)
+        return L.GlobalAveragePooling2D()(x)
+
+    def u_net(inputs):
+        down = L.ReLU()(L.BatchNormalization(momentum=0.9)(L.Conv2D(4, 3, padding="same", use_bias=False)(inputs)))
+        x = L.ReLU()(L.BatchNormalization(momentum=0.9)(L.Conv2D(6, 3, strides=2, padding="same")(down)))
+        x = L.BatchNormalization(momentum=0.9)(L.Conv2DTranspose(4, (2, 3), strides=2, padding="same")(x))
+        x = L.Conv2DTranspose(4, 3)(L.Concatenate()([down, L.ReLU()(x)]))
+        return L.Dense(3)(L.GlobalAveragePooling2D()(x))
+
+    for i, (net, shape) in enumerate(((decoder, (5,)), (u_net, (8, 6, 2)))):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(4000 + i)
+        r = rng("transposed", i)
+        inputs = keras.Input(shape)
+        model = keras.Model(inputs, L.Softmax()(net(inputs)))
+        stir(model, r)
+        entry = keep(model, "transposed_" + net.__name__, r.normal(0.3, 1, (4, *shape)).astype(np.float32))
+        x, y = r.normal(0.3, 1, (44, *shape)).astype(np.float32), r.integers(0, 3, 44).astype(np.int32)
+        why = train(model, entry, x, y, "sparse_categorical_crossentropy", "SGD",
+                    {"learning_rate": 0.02, "momentum": 0.9})
+        assert why is None, (net.__name__, why)
+
+
 def make():
     shutil.rmtree(FOLDER, ignore_errors=True)
     os.makedirs(FOLDER)
@@ -602,6 +632,7 @@ def make():
     edge_models()
     norm_models()
     residual_net()
+    transposed_nets()
     dump = lambda v: json.dumps(v, separators=(",", ":"), ensure_ascii=False)
     with open(os.path.join(FOLDER, "nets.json"), "w") as f:
         f.write('{"versions":' + dump(versions()) + ',\n"nets":[\n' + ",\n".join(map(dump, nets)) + "\n]}\n")

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import torch
 import torch.nn.functional as F
+from keras.src.backend.common.backend_utils import compute_conv_transpose_output_crops_for_torch
 
 from values import numpy, rng, tensor, write
 
@@ -455,8 +456,36 @@ def batch_norms():
                          a.var((0, 2, 3), correction=0)), source="torch")
 
 
+def transposed_convolutions():
+    # (input, kernel, strides, padding, output_padding, dilation)
+    sets = [((2, 4, 5, 3), (3, 3, 4, 3), 1, "valid", None, 1), ((2, 4, 5, 3), (3, 3, 4, 3), 1, "same", None, 1),
+            ((2, 4, 5, 3), (3, 3, 2, 3), 2, "same", None, 1), ((2, 4, 5, 3), (3, 3, 2, 3), 2, "valid", None, 1),
+            ((1, 3, 4, 2), (4, 2, 3, 2), (2, 3), "same", None, 1), ((1, 3, 4, 2), (2, 5, 3, 2), (3, 2), "valid", None, 1),
+            ((1, 3, 3, 2), (3, 3, 2, 2), 2, "same", 0, 1), ((1, 3, 3, 2), (3, 4, 2, 2), 3, "same", (1, 2), 1),
+            ((1, 3, 3, 2), (3, 2, 2, 2), 3, "valid", (0, 2), 1), ((2, 4, 3, 2), (3, 3, 2, 2), 1, "same", None, (2, 1)),
+            ((2, 4, 3, 2), (2, 3, 2, 2), 1, "valid", None, (2, 3)), ((2, 4, 4, 17), (1, 1, 5, 17), 2, "same", None, 1)]
+    pair = lambda v: list(v) if isinstance(v, tuple) else [v, v]
+    for i, (xs, ws, s, p, more, d) in enumerate(sets):
+        r = rng("conv2d_transpose", i)
+        s, d, more = pair(s), pair(d), [] if more is None else pair(more)
+        (top, bottom), (left, right) = compute_conv_transpose_output_crops_for_torch(
+            xs, ws, s, p, more or None, d)
+
+        def f(x, w):  # without padding, then cut, or grown where a crop is negative
+            y = F.conv_transpose2d(x.permute(0, 3, 1, 2), w.permute(3, 2, 0, 1), None, s, dilation=d)
+            return F.pad(y, (-left, -right, -top, -bottom)).permute(0, 2, 3, 1)
+
+        x, w = normal(r, *xs), normal(r, *ws, scale=0.3)
+        add("conv2d_transpose", {"strides": s, "padding": p, "output_padding": more, "dilation_rate": d}, [x, w],
+            f, source="torch")
+        if max(d) == 1:  # TensorFlow has no dilated ones on CPUs
+            twin = keras.ops.conv_transpose(x, w, s, p, more or None).numpy()
+            got = np.array(cases[-1]["outputs"][0]["data"], np.float32).reshape(twin.shape)
+            assert np.abs(twin - got).max() < 1e-5, ("Keras disagrees", i)
+
+
 def make():
     for family in (unary, binary, activations, reductions, shapes, matmuls, convolutions, pools,
-                   softmaxes, batch_norms, corners):
+                   softmaxes, batch_norms, corners, transposed_convolutions):
         family()
     write("ops.json", {"cases": cases})
