@@ -210,7 +210,8 @@ TEST_F(KerasOpens, WhatWeSave) {
   }
   add("batch_norms",
       {BatchNormalization({.axis = 1, .momentum = .7, .epsilon = 1e-5}),
-       BatchNormalization({.center = false}), BatchNormalization({.scale = false}),
+       BatchNormalization({.center = false}),
+       BatchNormalization({.scale = false, .synchronized = true}),
        BatchNormalization({.center = false, .scale = false})},
       images);
   for (BatchNormAverages a : {BatchNormAverages::exponential, BatchNormAverages::cumulative,

@@ -3,15 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <condition_variable>
-#include <cstring>
 #include <limits>
-#include <mutex>
-#include <thread>
 
-#include "evenflow/core/communicator.h"
+#include "evenflow/core/rank_threads.h"
 #include "evenflow/model/batch_normalization.h"
+#include "evenflow/model/layers.h"
+#include "evenflow/ops/control_flow.h"
 #include "evenflow/ops/shape.h"
+#include "evenflow/train/train.h"
 #include "tests/pooled_net.h"
 
 namespace evenflow {
@@ -19,67 +18,6 @@ namespace {
 using engine::bits, engine::drawn, engine::error_of, engine::fault, engine::truth;
 using engine::labels, engine::PooledNet;
 using testing::HasSubstr;
-
-class Ranks {
- public:
-  explicit Ranks(int n) : parts_(size_t(n)) {}
-  /// Runs f(rank) on a thread for each rank. One that fails makes the others' gathers fail.
-  template <class F>
-  void run(F f) {
-    std::vector<std::thread> all;
-    for (size_t r = 0; r < parts_.size(); ++r)
-      all.emplace_back([&, r] {
-        Rank mine(*this, int(r));
-        Communicator::current() = &mine;
-        try {
-          f(int(r));
-        } catch (...) {
-          abort();
-          Communicator::current() = nullptr;
-          return;
-        }
-        Communicator::current() = nullptr;
-      });
-    for (auto& t : all) t.join();
-  }
-  void abort() {
-    std::lock_guard l(mutex_);
-    aborted_ = true;
-    moved_.notify_all();
-  }
-
- private:
-  struct Rank : Communicator {
-    Ranks& group;
-    int me;
-    Rank(Ranks& g, int r) : group(g), me(r) {}
-    int rank() const override { return me; }
-    int size() const override { return int(group.parts_.size()); }
-    void all_gather(const void* in, void* out, int64_t bytes) override {
-      group.parts_[size_t(me)] = in;
-      group.meet();
-      for (size_t r = 0; r < group.parts_.size(); ++r)
-        std::memcpy(static_cast<char*>(out) + int64_t(r) * bytes, group.parts_[r], size_t(bytes));
-      group.meet();
-    }
-  };
-  void meet() {
-    std::unique_lock l(mutex_);
-    const int round = round_;
-    if (++here_ == int(parts_.size())) {
-      here_ = 0, ++round_;
-      moved_.notify_all();
-    } else {
-      moved_.wait(l, [&] { return round_ != round || aborted_; });
-    }
-    if (aborted_) fail(Code::FailedPrecondition, {"another rank has failed"});
-  }
-  std::mutex mutex_;
-  std::condition_variable moved_;
-  std::vector<const void*> parts_;
-  int here_ = 0, round_ = 0;
-  bool aborted_ = false;
-};
 
 TEST(RankThreads, equal_micro_batches_bit_for_bit) {
   for (int n : {2, 3}) {
@@ -89,7 +27,7 @@ TEST(RankThreads, equal_micro_batches_bit_for_bit) {
       const int64_t rows = rank == 1 ? 3 : 6;
       return std::pair{drawn({rows, 4}, uint64_t(10 * step + rank)), labels(rows)};
     };
-    Ranks group(n);
+    RankThreads group(n);
     group.run([&](int r) {
       auto f = nets[size_t(r)].compiled();
       for (int i = 0; i < 4; ++i) {
@@ -110,7 +48,7 @@ TEST(RankThreads, equal_micro_batches_bit_for_bit) {
 
 TEST(RankThreads, steps_equal_compiled_functions) {
   PooledNet a[2], b[2];
-  Ranks group(2);
+  RankThreads group(2);
   group.run([&](int r) {
     auto f = a[r].compiled();
     for (uint64_t i = 0; i < 3; ++i) {
@@ -134,7 +72,7 @@ TEST(RankThreads, Thread11Flax877StatisticsDoNotDriftApart) {
     const auto rows = matmul(part, nets[0].w).to_vector<double>();
     for (size_t i = 0; i < rows.size(); ++i) want[i % 3] += rows[i] / 8;
   }
-  Ranks group(2);
+  RankThreads group(2);
   auto step = [&](int steps) {
     group.run([&](int r) {
       auto f = nets[r].compiled();
@@ -152,7 +90,7 @@ TEST(RankThreads, an_inf_on_one_rank_skips_the_step_on_all) {
   PooledNet nets[2];
   const auto before = nets[0].bits();
   bool committed[2] = {true, true};
-  Ranks group(2);
+  RankThreads group(2);
   group.run([&](int r) {
     auto f = nets[r].compiled();
     Tensor x = drawn({6, 4}, uint64_t(r));
@@ -170,7 +108,7 @@ TEST(RankThreads, one_that_fails_leaves_the_state_of_all) {
   PooledNet nets[2];
   const auto before = nets[0].bits();
   std::string said[2];
-  Ranks group(2);
+  RankThreads group(2);
   group.run([&](int r) {
     auto f = compile([net = nets[r]](const Tensor& x, const Tensor& y, const Tensor& bad) {
       return net.train(fault(x, bad), y);
@@ -191,7 +129,7 @@ TEST(RankThreads, a_function_traced_alone_is_traced_again_in_a_group) {
   for (auto& f : functions) f(x, labels(6));
   const auto alone = nets[0].bits();
   EXPECT_EQ(nets[1].bits(), alone);
-  Ranks group(2);
+  RankThreads group(2);
   group.run([&](int r) { functions[size_t(r)](drawn({6, 4}, uint64_t(r + 5)), labels(6)); });
   EXPECT_EQ(nets[0].bits(), nets[1].bits()) << "merged";
   EXPECT_NE(nets[0].bits(), alone);
@@ -213,7 +151,7 @@ TEST(RankThreads, Thread11Flax877BatchNormLayersOfAllRanksHoldTheSame) {
       layers.push_back(BatchNormalization({.statistics_dtype = type}));
       layers.back()(x);
     }
-    Ranks(4).run([&](int r) {
+    RankThreads(4).run([&](int r) {
       Step s;
       layers[size_t(r)](r < 3 ? parts[size_t(r)] : x / 0., {.training = true});
       s.commit();
@@ -235,6 +173,87 @@ TEST(RankThreads, Thread11Flax877BatchNormLayersOfAllRanksHoldTheSame) {
       }
     }
   }
+}
+
+// Two and three ranks of unequal shares train as one with the whole batch: what is normalised by,
+// gradients through it and moving averages are those of all samples.
+TEST(RankThreads, SynchronizedLayersTrainAsTheWholeBatch) {
+  auto seeded = [](int64_t seed) {
+    Initializer init = "glorot_uniform";
+    init.seed = seed;
+    return init;
+  };
+  auto net = [&](bool synchronized) {
+    const Sequential m({to_layer(Input({3, 2})),
+                        Dense({.units = 4, .kernel_initializer = seeded(1)}),
+                        BatchNormalization({.synchronized = synchronized, .activation = "relu"}),
+                        Dense({.units = 5, .kernel_initializer = seeded(2)}),
+                        BatchNormalization({.synchronized = synchronized,
+                                            .renorm = true,
+                                            .averages = BatchNormAverages::plain,
+                                            .statistics_dtype = "float64"}),
+                        Flatten(), Dense({.units = 3, .kernel_initializer = seeded(3)})});
+    m.compile({.optimizer = SGD({.learning_rate = 0.2, .momentum = 0.9}), .loss = "mse"});
+    return m;
+  };
+  for (const std::vector<int64_t>& shares : {std::vector<int64_t>{6, 2}, {1, 4, 3}, {8}}) {
+    const int ranks = int(shares.size());
+    std::vector<Sequential> apart, alone;
+    for (int r = 0; r < ranks; ++r) apart.push_back(net(true)), alone.push_back(net(false));
+    const Sequential whole = net(false);
+    RankThreads group(ranks);
+    for (uint64_t step = 0; step < 5; ++step) {
+      const Tensor x = drawn({8, 3, 2}, 10 + step) * 2 + 1, y = drawn({8, 3}, 50 + step);
+      const Tensors xs = split(x, shares, 0), ys = split(y, shares, 0);
+      group.run([&](int r) {
+        apart[size_t(r)].train_on_batch(xs[size_t(r)], ys[size_t(r)]);
+        alone[size_t(r)].train_on_batch(xs[size_t(r)], ys[size_t(r)]);
+      });
+      whole.train_on_batch(x, y);
+    }
+    auto worst = [&](const Sequential& a) {
+      double d = 0;
+      for (size_t w = 0; w < a.weights().size(); ++w) {
+        const auto v = a.weights()[w].variable.read().to_vector<double>(),
+                   want = whole.weights()[w].variable.read().to_vector<double>();
+        for (size_t i = 0; i < v.size(); ++i) d = std::max(d, std::abs(v[i] - want[i]));
+      }
+      return d;
+    };
+    for (const Sequential& a : apart) EXPECT_LT(worst(a), 2e-5) << ranks;
+    if (ranks > 1) {
+      EXPECT_GT(worst(alone[0]), 1e-2) << ranks;
+    }
+  }
+}
+TEST(RankThreads, a_sum_over_ranks_and_its_gradient) {
+  RankThreads group(3);
+  double sum[3], slope[3];
+  group.run([&](int r) {
+    const Tensor x = watch(full({}, r + 1.5)), y = all_sum(x * x);
+    sum[r] = y.item();
+    slope[r] = gradient(y * double(r + 1), std::vector<Wrt>{x})[0].item();
+  });
+  for (int r = 0; r < 3; ++r) {
+    EXPECT_EQ(sum[r], 2.25 + 6.25 + 12.25);
+    EXPECT_EQ(slope[r], 2 * (r + 1.5) * (1 + 2 + 3));  // of the losses of all
+  }
+}
+TEST(RankThreads, statistics_are_not_synchronized_in_a_branch) {
+  RankThreads group(2);
+  std::string said[2];
+  group.run([&](int r) {
+    auto f = compile([](const Tensor& x, const Tensor& which) {
+      return cond(
+          which,
+          [&]() -> Tensors {
+            return {synchronize_statistics({ones({}), x, x}, ones({}))[1]};
+          },
+          [&]() -> Tensors { return {x}; })[0];
+    });
+    said[r] = error_of([&] { f(ones({3}), truth(true)); });
+  });
+  for (auto& s : said) EXPECT_THAT(s, HasSubstr("which not every rank may take"));
 }
 
 }  // namespace

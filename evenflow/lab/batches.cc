@@ -17,10 +17,11 @@ Outcome run_r6(Bench& bench) {
   struct Form {
     const char* name;
     Net net;
-    bool accumulated = false, exact = false;
+    bool accumulated = false, exact = false, ranks = false;
   };
   constexpr int64_t kStep = 32;  // samples of a step whose batches are accumulated
-  std::vector<Form> forms(7);
+  constexpr int64_t kRanks = 8;
+  std::vector<Form> forms(8);
   forms[0].name = "without";
   forms[1].name = "batch normalisation", forms[1].net.norm = Net::batch;
   forms[2].name = "batch renormalisation", forms[2].net.norm = Net::batch;
@@ -32,6 +33,8 @@ Outcome run_r6(Bench& bench) {
   forms[5].name = "accumulated", forms[6].name = "accumulated, exact";
   for (size_t f : {5, 6}) forms[f].net.norm = Net::batch, forms[f].accumulated = true;
   forms[6].exact = true;
+  forms[7].name = "8 ranks, synchronised", forms[7].net.norm = Net::batch;
+  forms[7].net.batch_norm.synchronized = forms[7].ranks = true;
   const int64_t epochs = bench.scaled(30, 6);
   const auto all = bench.grid("R6", forms.size() * sizes.size(), [&](size_t i, uint64_t seed) {
     Training t;
@@ -39,11 +42,13 @@ Outcome run_r6(Bench& bench) {
     t.batch = sizes[i % sizes.size()];
     if (form.accumulated && t.batch < kStep)
       t.micro_batch = std::exchange(t.batch, kStep), t.exact = form.exact;
+    if (form.ranks) t.ranks = int(std::min(kRanks, sizes.back() / t.batch)), t.batch *= t.ranks;
     // Every size sees as many samples; the learning rate goes with the size (Goyal et al. 2017).
     t.rate = rate * double(t.batch) / double(bench.training().batch);
     t.steps = epochs * (bench.options.train.size() / t.batch), t.every = t.steps;
     if (bench.options.steps) t.steps = bench.options.steps;
-    return bench.train(form.net.make(seed), t, seed);
+    return t.ranks > 1 ? bench.train_over_ranks(form.net, t, seed)
+                       : bench.train(form.net.make(seed), t, seed);
   });
   std::vector<std::vector<std::string>> rows{{"batch size"}};
   std::vector<std::vector<double>> accuracy(forms.size());
@@ -85,6 +90,18 @@ Outcome run_r6(Bench& bench) {
                " with exact_micro_batches; undivided batches of ", kStep, ": ", percent(whole),
                "."}),
        accuracy[6][1] > accuracy[5][1] && std::abs(accuracy[6][1] - whole) < 0.02});
+  auto undivided = [&](size_t s) {
+    return accuracy[1][size_t(std::find(sizes.begin(), sizes.end(), sizes[s] * kRanks) -
+                              sizes.begin())];
+  };
+  o.claims.push_back(
+      {"Synchronised statistics make of small batches on many workers the one batch that they are "
+       "together.",
+       concat({kRanks, " ranks with one sample each: ", percent(accuracy[7][0]),
+               ", undivided batches of ", kRanks, ": ", percent(undivided(0)), "; with 4 each: ",
+               percent(accuracy[7][2]), ", undivided: ", percent(undivided(2)), "."}),
+       std::abs(accuracy[7][0] - undivided(0)) < 0.02 &&
+           std::abs(accuracy[7][2] - undivided(2)) < 0.02});
   o.show = [=, seeds = bench.options.seeds](Report& page) {
     page.section(o.title,
                  concat({"Accuracy after ", epochs, " epochs, mean and deviation of ", seeds,
@@ -95,13 +112,13 @@ Outcome run_r6(Bench& bench) {
                          " samples, which pass in batches of the size; gradients and moving "
                          "statistics are pooled, but each part is normalised by itself. Exact: all "
                          "parts go through one layer before the next, normalised together "
-                         "(micro_batch_size, exact_micro_batches)."}));
+                         "(micro_batch_size, exact_micro_batches). 8 ranks: threads of the "
+                         "process, each with a net and batches of the size (fewer ranks where that "
+                         "would be above ",
+                         sizes.back(),
+                         " samples a step); gradients are averaged, and the layers are "
+                         "synchronized."}));
     page.table(rows);
-    page.paragraph(
-        "Statistics synchronised between workers are not a column: there is no training over "
-        "several workers yet, since gradients do not pass pool(). Two workers would compute what "
-        "is shown here for one: pooled by pool() alone what accumulated parts compute, "
-        "synchronised before normalising what exact ones do.");
     std::vector<double> logs;
     for (int64_t s : sizes) logs.push_back(std::log2(double(s)));
     LineChart c{.title = "Accuracy at the end",

@@ -5,7 +5,9 @@
 #include <limits>
 #include <numeric>
 
+#include "evenflow/core/rank_threads.h"
 #include "evenflow/model/normalization_layers.h"
+#include "evenflow/ops/shape.h"
 #include "evenflow/train/train.h"
 
 namespace evenflow::lab {
@@ -95,13 +97,19 @@ std::pair<double, double> Bench::test(const Model& model) const {
   return {l.at("loss"), l.at("accuracy")};
 }
 
-Curve Bench::train(const Sequential& net, const Training& t, uint64_t seed,
-                   const Look& look) const {
+void Bench::prepare(const Sequential& net, const Training& t, const Dataset& data) const {
   net.compile({.optimizer = SGD({.learning_rate = t.rate, .momentum = t.momentum}),
                .loss = "sparse_categorical_crossentropy",
                .metrics = {"accuracy"},
                .micro_batch_size = t.micro_batch,
                .exact_micro_batches = t.exact});
+  const Sig x = data.element_sig(0);
+  Dims d(x.shape.begin(), x.shape.end());
+  d[0] = -1;
+  net.build(d);
+}
+Curve Bench::train(const Sequential& net, const Training& t, uint64_t seed,
+                   const Look& look) const {
   const Dataset data = train_batches(t.batch, seed);
   const int64_t batches = data.batches();
   Curve c;
@@ -110,10 +118,7 @@ Curve Bench::train(const Sequential& net, const Training& t, uint64_t seed,
     c.step.push_back(double(step)), c.loss.push_back(loss), c.accuracy.push_back(accuracy);
     c.diverged = c.diverged || !std::isfinite(loss);
   };
-  const Sig x = data.element_sig(0);
-  Dims d(x.shape.begin(), x.shape.end());
-  d[0] = -1;
-  net.build(d);
+  prepare(net, t, data);
   for (int64_t step = 0; step < t.steps; ++step) {
     if (options.between_steps) options.between_steps();
     if (look) look(net, step);
@@ -130,6 +135,39 @@ Curve Bench::train(const Sequential& net, const Training& t, uint64_t seed,
   }
   if (look) look(net, t.steps);
   see(t.steps);
+  return c;
+}
+
+Curve Bench::train_over_ranks(const Net& net, const Training& t, uint64_t seed) const {
+  const Dataset data = train_batches(t.batch, seed);
+  std::vector<Sequential> nets;
+  for (int r = 0; r < t.ranks; ++r) {
+    nets.push_back(net.make(seed));
+    prepare(nets.back(), t, data);
+  }
+  Curve c;
+  const int64_t batches = data.batches(), share = t.batch / t.ranks;
+  try {
+    RankThreads(t.ranks).run([&](int r) {
+      for (int64_t step = 0; step < t.steps; ++step) {
+        if (!r && options.between_steps) options.between_steps();
+        Tensors b = data.batch_at(step % batches, step / batches);
+        for (Tensor& part : b) {
+          std::vector<int64_t> from(size_t(part.rank()), 0), extent(size_t(part.rank()), -1);
+          from[0] = r * share, extent[0] = share;
+          part = slice(part, from, extent);
+        }
+        nets[size_t(r)].train_on_batch(b[0], b[1]);
+      }
+    });
+  } catch (const Error& e) {  // every gradient was infinite or NaN for many steps
+    if (e.code() != Code::FailedPrecondition) throw;
+    c.diverged = true;
+    return c;
+  }
+  const auto [loss, accuracy] = test(nets[0]);
+  c.step = {double(t.steps)}, c.loss = {loss}, c.accuracy = {accuracy};
+  c.diverged = !std::isfinite(loss);
   return c;
 }
 

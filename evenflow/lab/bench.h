@@ -32,6 +32,7 @@ struct Training {
   double momentum = 0;
   int64_t micro_batch = 0;        ///< samples at a time, as in compile(); 0: the whole batch
   bool exact = false;             ///< micro-batches are normalised together
+  int ranks = 1;                  ///< threads that share each batch, for train_over_ranks()
   bool diverges_for_good = true;  ///< stops at the first loss that is not finite
 };
 /// Of one training; the first point is before the first step.
@@ -71,6 +72,9 @@ class Bench {
   /// Trains a net with SGD from its seed; the same data in the same order for the same seed. `look`
   /// is called before each step, and once after the last.
   Curve train(const Sequential& net, const Training& t, uint64_t seed, const Look& look = {}) const;
+  /// The same by t.ranks ranks, each with a net of its own and its part of every batch. Looks at
+  /// the test data when all is done.
+  Curve train_over_ranks(const Net& net, const Training& t, uint64_t seed) const;
   /// Loss and accuracy on the test data.
   std::pair<double, double> test(const Model& model) const;
   /// The trainings of `settings` settings with each seed: [setting][seed].
@@ -94,6 +98,7 @@ class Bench {
   Dataset train_batches(int64_t batch, uint64_t seed) const;
 
  private:
+  void prepare(const Sequential& net, const Training& t, const Dataset& data) const;
   std::map<std::string, Pair> pairs_;
 };
 

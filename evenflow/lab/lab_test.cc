@@ -111,6 +111,19 @@ TEST(Lab, ExactMicroBatchesTrainAsTheWholeBatch) {
   for (size_t i = 0; i < a.loss.size(); ++i) EXPECT_NEAR(c.loss[i], a.loss[i], 1e-3 * a.loss[i]);
   EXPECT_GT(std::abs(b.loss[2] - a.loss[2]), 1e-2 * a.loss[2]);
 }
+TEST(Lab, SynchronizedRanksTrainAsTheWholeBatch) {
+  Options o = digits();
+  const Bench bench(o);
+  Net net;
+  net.norm = Net::batch;
+  const Training whole{.rate = 0.1, .batch = 32, .steps = 20, .every = 20};
+  const double want = bench.train(net.make(1), whole, 1).loss.back();
+  Training shared = whole;
+  shared.ranks = 4;
+  EXPECT_GT(std::abs(bench.train_over_ranks(net, shared, 1).loss.back() - want), 1e-3 * want);
+  net.batch_norm.synchronized = true;
+  EXPECT_NEAR(bench.train_over_ranks(net, shared, 1).loss.back(), want, 1e-4 * want);
+}
 TEST(Lab, HesKernels) {  // He et al. 2015, equation 10: the deviation is the root of 2 / inputs
   Net net;
   net.deviation = 0;

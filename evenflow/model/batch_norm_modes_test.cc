@@ -358,6 +358,8 @@ TEST(BatchNormalizationAverages, SettingsOutOfRangeAreRefusedByName) {
   EXPECT_THAT(refused({.renorm_momentum = 2}), HasSubstr("renorm_momentum is 2"));
   EXPECT_THAT(refused({.window = 0}), HasSubstr("window is 0"));
   EXPECT_THAT(refused({.virtual_batch_size = -1}), HasSubstr("virtual_batch_size is -1"));
+  EXPECT_THAT(refused({.synchronized = true, .virtual_batch_size = 4}),
+              HasSubstr("virtual_batch_size is 4, expected 0 where the layer is synchronized"));
   EXPECT_THAT(refused({.adjustment = BatchNormAdjustment{0, 1, 0, 0}}),
               HasSubstr("adjustment: scale is 0..1"));
   EXPECT_THAT(refused({.adjustment = BatchNormAdjustment{1, 1, 1, -1}}),

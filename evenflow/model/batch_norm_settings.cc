@@ -38,6 +38,7 @@ void BatchNormalizationConfig::fields(ConfigVisitor& v) {
   v.field("moving_variance_initializer", moving_variance_initializer);
   v.field("beta_regularizer", beta_regularizer), v.field("gamma_regularizer", gamma_regularizer);
   v.field("beta_constraint", beta_constraint), v.field("gamma_constraint", gamma_constraint);
+  if (!v.writing() || synchronized) v.field("synchronized", synchronized);
   if (v.writing() && !renorm) return;  // Keras before 3.13 does not know the words
   v.field("renorm", renorm), v.field("renorm_momentum", renorm_momentum);
   std::map<std::string, double> limits;
@@ -111,6 +112,8 @@ void BatchNormalizationImpl::check() const {
   expect(*this, c.window >= 1 && c.window <= 1 << 12, "window", c.window, "from 1 to 2^12");
   expect(*this, c.virtual_batch_size >= 0, "virtual_batch_size", c.virtual_batch_size,
          "at least 0");
+  expect(*this, !c.synchronized || !c.virtual_batch_size, "virtual_batch_size",
+         c.virtual_batch_size, "0 where the layer is synchronized: ghosts stay by themselves");
   expect(*this, c.statistics_dtype == "float32" || c.statistics_dtype == "float64",
          "statistics_dtype", "\"" + c.statistics_dtype.substr(0, 80) + "\"", "float32 or float64");
   expect(*this, c.activation == "linear" || c.activation == "relu", "activation",

@@ -8,6 +8,7 @@
 #include "evenflow/model/batch_norm_update.h"
 #include "evenflow/ops/compare.h"
 #include "evenflow/ops/elementwise.h"
+#include "evenflow/ops/pool.h"
 #include "evenflow/ops/random.h"
 #include "evenflow/ops/reduce.h"
 #include "evenflow/ops/shape.h"
@@ -116,15 +117,21 @@ Tensor BatchNormalizationImpl::call(const Tensors& in, const CallContext& contex
     return attrs.virtual_batch_size ? merge_stacked_statistics(s) : s;
   };
   const bool wide = state_dtype() == DType::f64 && type == DType::f32,
-             corrects = (learns && config.renorm) || (context.training && config.adjustment);
-  if (!wide && !corrects) {
+             corrects = (learns && config.renorm) || (context.training && config.adjustment),
+             merges = config.synchronized && context.training && has_ranks();
+  if (!wide && !corrects && !merges) {
     const BatchNormResult r = batch_norm(x, g, b, attrs, {}, weights);
     if (learns) update(whole(r.statistics));
     return r.y;
   }
   const Statistics s =
       batch_norm_statistics(x, attrs.axis, weights, attrs.virtual_batch_size, wide);
-  Tensor mean = cast(s.mean, type), variance = cast(s.variance(), type);
+  Statistics all = s;  // what is normalised by; the averages' updates merge by themselves
+  if (merges) {
+    const Tensors merged = synchronize_statistics({s.n, s.mean, s.m2}, sample_count(x));
+    all = {merged[0], merged[1], merged[2]};
+  }
+  Tensor mean = cast(all.mean, type), variance = cast(all.variance(), type);
   if (corrects) {
     correct(mean, variance, learns && config.renorm, context.training);
     attrs.epsilon = 0;

@@ -50,6 +50,8 @@ struct BatchNormalizationConfig {
               moving_mean_initializer = "zeros", moving_variance_initializer = "ones";
   Regularizer beta_regularizer = {}, gamma_regularizer = {};
   Constraint beta_constraint = {}, gamma_constraint = {};
+  /// Training normalises by the statistics of all ranks together; alone it changes nothing.
+  bool synchronized = false;
   bool renorm = false;
   RenormClipping renorm_clipping = {};
   double renorm_momentum = 0.99;

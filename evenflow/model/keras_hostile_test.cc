@@ -242,8 +242,9 @@ TEST_F(HostileKerasFiles, SettingsThatAreNotHere) {
               HasSubstr("config.layers[1].config.surprise is 1"));
   EXPECT_THAT(why_setting("dense", "kernel_constraint", json{{"class_name", "Lambda"}}),
               HasSubstr("kernel_constraint.class_name is \"Lambda\", expected MaxNorm"));
-  EXPECT_THAT(why_setting("bn", "synchronized", true), HasSubstr("synchronized"));
+  EXPECT_THAT(why_setting("bn", "surprise", true), HasSubstr("surprise"));
   EXPECT_THAT(why_setting("dense", "dtype", "int8"), HasSubstr("\"int8\""));
+  EXPECT_EQ(why_setting("bn", "synchronized", true), "");
   EXPECT_EQ(why_setting("dense", "surprise", nullptr), "");  // off is off
 }
 

@@ -9,6 +9,9 @@
 #include "evenflow/core/communicator.h"
 #include "evenflow/graph/op.h"
 #include "evenflow/graph/transaction.h"
+#include "evenflow/ops/elementwise.h"
+#include "evenflow/ops/reduce.h"
+#include "evenflow/ops/shape.h"
 
 namespace evenflow {
 namespace {
@@ -65,6 +68,35 @@ void merge_into(const float* na, std::span<void* const> a, const float* nb,
         merge(float(), i, statistics && i == 1);
     }
   *n_out = n;
+}
+// The parts of all ranks merged in rank order, into as many outputs.
+void merge_ranks(const Call& c, bool statistics) {
+  Communicator* group = Communicator::current();
+  const int ranks = group ? group->size() : 1;
+  std::vector<std::vector<char>> all;  // of each part: its bytes on every rank
+  for (auto& v : c.in.first(c.out.size())) {
+    const size_t bytes = size_t(v.sig->bytes());
+    all.emplace_back(bytes * size_t(ranks));
+    if (group)
+      group->all_gather(v.data, all.back().data(), v.sig->bytes());
+    else if (bytes)
+      std::memcpy(all.back().data(), v.data, bytes);
+  }
+  auto of_rank = [&](size_t i, int r) -> const void* {
+    return all[i].data() + r * c.out[i].sig->bytes();
+  };
+  std::vector<void*> mine;
+  Sigs sigs;
+  for (size_t i = 0; i < c.out.size(); ++i) {
+    if (c.out[i].count()) std::memcpy(c.out[i].data, of_rank(i, 0), size_t(c.out[i].sig->bytes()));
+    if (i) mine.push_back(c.out[i].data), sigs.push_back(*c.out[i].sig);
+  }
+  for (int r = 1; r < ranks; ++r) {
+    std::vector<const void*> other;
+    for (size_t i = 1; i < c.out.size(); ++i) other.push_back(of_rank(i, r));
+    merge_into(c.out[0].as(), mine, static_cast<const float*>(of_rank(0, r)), other, sigs,
+               statistics, c.out[0].as());
+  }
 }
 }  // namespace
 
@@ -144,42 +176,110 @@ OP(all_merge, PoolAttrs) {
         check_parts(in, a);
         return {in.begin(), in.end()};
       },
-      .loop =
-          [](const Call& c, const PoolAttrs& a) {
-            Communicator* group = Communicator::current();
-            const int ranks = group ? group->size() : 1;
-            std::vector<std::vector<char>> all;  // of each part: its bytes on every rank
-            for (auto& v : c.in) {
-              const size_t bytes = size_t(v.sig->bytes());
-              all.emplace_back(bytes * size_t(ranks));
-              if (group)
-                group->all_gather(v.data, all.back().data(), v.sig->bytes());
-              else if (bytes)
-                std::memcpy(all.back().data(), v.data, bytes);
-            }
-            auto of_rank = [&](size_t i, int r) -> const void* {
-              return all[i].data() + r * c.out[i].sig->bytes();
-            };
-            std::vector<void*> mine;
-            Sigs sigs;
-            for (size_t i = 0; i < c.out.size(); ++i) {
-              if (c.out[i].count())
-                std::memcpy(c.out[i].data, of_rank(i, 0), size_t(c.out[i].sig->bytes()));
-              if (i) mine.push_back(c.out[i].data), sigs.push_back(*c.out[i].sig);
-            }
-            for (int r = 1; r < ranks; ++r) {
-              std::vector<const void*> other;
-              for (size_t i = 1; i < c.out.size(); ++i) other.push_back(of_rank(i, r));
-              merge_into(c.out[0].as(), mine, static_cast<const float*>(of_rank(0, r)), other, sigs,
-                         a.kind == "statistics", c.out[0].as());
-            }
-          },
+      .loop = [](const Call& c, const PoolAttrs& a) { merge_ranks(c, a.kind == "statistics"); },
       .no_gradient = "what is pooled is state, not a path of differentiation",
       .traits = {.variadic = true, .random = true},
       .cases = {{"alone", {values({}, {3}).of(DType::f32), {4}}},
                 {"statistics",
                  {values({}, {3}).of(DType::f32), {4}, uniform({4}, 0, 9)},
                  {"statistics"}}}};
+}
+OP(all_sum, NoAttrs) {
+  return {.summary = "Sum over the ranks of this thread's communicator, in rank order; alone: x",
+          .inputs = {{"x", only(DType::f32) | only(DType::f64), "[...]"}},
+          .outputs = {{"sum", "like x"}},
+          .shape = same_as_first,
+          .loop =
+              [](const Call& c, const NoAttrs&) {
+                visit(c.in[0].dtype(), [&](auto zero) {
+                  using T = decltype(zero);
+                  if constexpr (std::is_same_v<T, float> || std::is_same_v<T, double>) {
+                    const size_t n = size_t(c.in[0].count());
+                    Communicator* group = Communicator::current();
+                    std::vector<T> all(n * size_t(group ? group->size() : 1));
+                    if (group)
+                      group->all_gather(c.in[0].data, all.data(), c.in[0].sig->bytes());
+                    else
+                      std::copy_n(c.in[0].as<T>(), n, all.data());
+                    for (size_t i = 0; i < n; ++i) {
+                      double sum = 0;
+                      for (size_t at = i; at < all.size(); at += n) sum += all[at];
+                      c.out[0].as<T>()[i] = T(sum);
+                    }
+                  }
+                });
+              },
+          .gradient = [](const Tensors&, const Tensors&, const Tensors& g,
+                         const NoAttrs&) -> Tensors { return {all_sum(g[0])}; },
+          .traits = {.random = true},
+          .cases = {{"vector", {{4}}}, {"scalar", {{}}}, {"empty", {{0, 3}}}}};
+}
+Tensor all_sum(In x) { return call(all_sum_op(), {std::move(x)})[0]; }
+OP(synchronize_statistics, NoAttrs) {
+  constexpr Types types = only(DType::f32) | only(DType::f64);
+  return {
+      .summary = "Statistics of all ranks together, with their gradient",
+      .doc =
+          "Chan's formula over the ranks. With G the sum over ranks of rows times the gradient, "
+          "over the rows here, and d = mean_r - mean: dmean_r = G_mean n_r / n + 2 G_M2 n_r d, "
+          "dM2_r "
+          "= G_M2, dn_r = G_n + sum(G_mean d / n + G_M2 d^2).",
+      .inputs = {{"n", f32_only, "[]"},
+                 {"mean", types, "[...]"},
+                 {"M2", types, "like mean"},
+                 {"rows", f32_only, "[]: samples of this rank"}},
+      .outputs = {{"n", "[]"}, {"mean", "like mean"}, {"M2", "like mean"}},
+      .shape = [](std::span<const Sig> in, const NoAttrs&) -> Sigs {
+        check_parts(in.first(3), {"statistics"});
+        if (in[3].shape.rank()) fail({"rows is ", str(in[3]), ", expected f32[]"});
+        return {in[0], in[1], in[2]};
+      },
+      .loop = [](const Call& c, const NoAttrs&) { merge_ranks(c, true); },
+      .gradient = [](const Tensors& in, const Tensors& out, const Tensors& grad,
+                     const NoAttrs&) -> Tensors {
+        const DType type = in[1].dtype();
+        auto or_zero = [&](size_t i) { return grad[i] ? grad[i] : fill_like(out[i], 0); };
+        const Tensor rows = cast(in[3], type), n = cast(in[0], type), away = in[1] - out[1];
+        auto of_all = [&](size_t i) {
+          return divide_no_nan(all_sum(or_zero(i) * cast(rows, out[i].dtype())),
+                               cast(rows, out[i].dtype()));
+        };
+        const Tensor by_m2 = of_all(2), by_mean = divide_no_nan(of_all(1), cast(out[0], type));
+        return {of_all(0) + cast(reduce_sum(by_mean * away + by_m2 * square(away)), DType::f32),
+                by_mean * n + 2 * by_m2 * n * away, by_m2, Tensor()};
+      },
+      .traits = {.random = true},
+      .cases = {{"alone",
+                 {values({}, {3}).of(DType::f32),
+                  {4},
+                  uniform({4}, 0, 9),
+                  values({}, {2}).of(DType::f32)}},
+                {"one_sample",
+                 {values({}, {1}).of(DType::f32),
+                  {2, 3},
+                  values({2, 3}, std::vector<double>(6)),
+                  values({}, {1}).of(DType::f32)}},
+                {"shape",
+                 {values({}, {3}).of(DType::f32), {4}, {3}, values({}, {2}).of(DType::f32)},
+                 {},
+                 {.fails = "like mean"}}}};
+}
+
+Tensor sample_count(In x) {
+  std::vector<int64_t> from(size_t(x.t.rank()), 0), extent(size_t(x.t.rank()), -1);
+  extent.at(0) = 1;
+  return count_like(x, slice(x, from, extent));
+}
+bool has_ranks() {
+  if (Transaction* t = Transaction::current()) t->root()->pooled = true;
+  return Communicator::current();
+}
+Tensors synchronize_statistics(const Tensors& s, In rows) {
+  if (!has_ranks()) return s;
+  if (Transaction* t = Transaction::current(); t && t->root() != t)
+    fail(Code::FailedPrecondition, {"synchronize_statistics: it is called in a branch or loop "
+                                    "body, which not every rank may take"});
+  return call(synchronize_statistics_op(), {s[0], s[1], s[2], rows});
 }
 
 Tensors pool(Pooled kind, const Tensors& given) {

@@ -16,4 +16,19 @@ enum class Pooled {
 /// are neither f32 nor f64.
 Tensors pool(Pooled kind, const Tensors& parts);
 
+/// Whether this thread is one of several ranks. A compiled function that asks is traced again when
+/// that changes.
+bool has_ranks();
+/// The sum over all ranks, in f64 in rank order, rounded once; gradients pass. Alone: x. Throws
+/// InvalidArgument for other than f32 and f64.
+Tensor all_sum(In x);
+/// Samples in a batch: the extent of axis 0, f32 [].
+Tensor sample_count(In x);
+/// The statistics (n, mean, M2) of all ranks together, with gradients of the mean loss over all
+/// samples, of which `rows` (f32 []) are here, for pool() to average by samples: a step over ranks
+/// equals one over the whole batch. (Peng et al. 2018, MegDet, arXiv:1711.07240, for equal ranks.)
+/// Alone: as they are. Gradients of second order
+/// are those of ranks with equally many samples.
+Tensors synchronize_statistics(const Tensors& statistics, In rows);
+
 }  // namespace evenflow

@@ -107,12 +107,10 @@ void check_batch(const Dataset& data, std::string_view op) {
   if (!data.size()) fail({op, ": the dataset is empty, expected at least one element"});
 }
 
-// Pooled over micro-batches, each with the weight of its samples.
+// Pooled over micro-batches and ranks, each with the weight of its samples.
 void pool_gradients(const Tensor& x, Tensors& gradients) {
-  std::vector<int64_t> from(size_t(x.rank()), 0), extent(size_t(x.rank()), -1);
-  extent[0] = 1;
-  Tensors parts{count_like(x, slice(x, from, extent))};
-  for (auto& g : gradients) parts.push_back(cast(g, DType::f32));
+  Tensors parts{sample_count(x)};
+  for (auto& g : gradients) parts.push_back(g.dtype() == DType::f64 ? g : cast(g, DType::f32));
   const Tensors pooled = pool(Pooled::mean, parts);
   for (size_t i = 0; i < gradients.size(); ++i)
     gradients[i] = cast(pooled[i + 1], gradients[i].dtype());
@@ -129,7 +127,7 @@ std::vector<double> train_batch(const Model& model, Training& t, const Tensors& 
     std::vector<Wrt> wrt(weights.begin(), weights.end());
     if (wrt.empty()) return results;
     Tensors gradients = gradient(results[0], wrt);
-    if (t.micro_batches > 1) pool_gradients(b[0], gradients);
+    if (t.micro_batches > 1 || has_ranks()) pool_gradients(b[0], gradients);
     require(
         all_finite(gradients));  // a bad batch leaves weights, slots and statistics as they were
     t.options.optimizer.impl()->apply(gradients);
