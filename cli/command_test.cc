@@ -81,7 +81,7 @@ TEST(Command, a_device_that_is_not_there_is_refused_with_the_reason) {
 }
 TEST(Command, what_the_environment_asks_for_and_is_not_there_is_refused) {
   Files f;
-  for (const char* setting : {"EVENFLOW_DEVICE=cuda", "EVENFLOW_DEVICE=abacus",
+  for (const char* setting : {"EVENFLOW_DEVICE=cuda", "EVENFLOW_DEVICE=abacus", "EVENFLOW_ISA=mmx",
                               "EVENFLOW_CHECK=sums", "EVENFLOW_VIZ=/no/folder/graphs.html"}) {
     const Said s = run({"/usr/bin/env", setting, EVENFLOW_COMMAND, "predict", f.model, "--input",
                         f.x, "--output", f.out});

@@ -86,6 +86,28 @@ foreach(source IN LISTS crossing commands)
   endif()
 endforeach()
 
+# Kernels and the derived harness with each instruction set as the best, a sample of it fast and the whole slow. A machine
+# without a set says so, and its tests are skipped. Sanitizers have seen the kernels of all sets in conv_targets and map.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  set(instruction_sets sse4 avx2 avx512)
+elseif(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
+  set(instruction_sets neon)
+endif()
+function(evenflow_isa_test isa program label)
+  set(name isa_${isa}_${program}_${label})
+  add_test(NAME ${name} COMMAND ${program}_test ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 900
+    ENVIRONMENT "OMP_WAIT_POLICY=passive;EVENFLOW_ISA=${isa}" SKIP_REGULAR_EXPRESSION "which this machine has not")
+endfunction()
+if(NOT EVENFLOW_SANITIZE)
+  foreach(isa IN LISTS instruction_sets)
+    evenflow_isa_test(${isa} cpu fast --gtest_filter=Features.*:OneDnnEngine.*:Gemm.*:Reduce.*)
+    evenflow_isa_test(${isa} harness_ops fast --gtest_filter=*Ops.kernels*)
+    evenflow_isa_test(${isa} harness_ops slow)
+    evenflow_isa_test(${isa} cpu slow)
+  endforeach()
+endif()
+
 # The fuzzed readers over their seeds and some mutations of them.
 set(seeds_of_hdf5 tests/format)
 set(seeds_of_zip tests/format/model.keras)

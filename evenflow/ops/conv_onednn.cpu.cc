@@ -13,6 +13,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "evenflow/backends/cpu/engine_onednn.h"
 #include "evenflow/core/buffer.h"
 #include "evenflow/core/parallel.h"
 #include "evenflow/graph/op.h"
@@ -21,16 +22,13 @@
 namespace evenflow {
 namespace {
 
+using cpu::onednn_engine;
 using dnnl::memory;
 enum class Pass { forward, input_grad, kernel_grad };
 enum Role { kX, kKernel, kY };
 
-const dnnl::engine& engine() {
-  static const auto* e = new dnnl::engine(dnnl::engine::kind::cpu, 0);
-  return *e;
-}
 dnnl::stream& stream() {
-  thread_local dnnl::stream s(engine());
+  thread_local dnnl::stream s(onednn_engine());
   return s;
 }
 
@@ -118,20 +116,22 @@ std::optional<Chosen> choose(const Problem& p, const memory::desc& x, const memo
   const auto kind = p.pass == Pass::forward ? dnnl::prop_kind::forward_inference
                                             : dnnl::prop_kind::forward_training;
   const dnnl::convolution_forward::primitive_desc forward(
-      engine(), kind, direct, x, kernel, y, strides, dilations, before, after, attr, true);
+      onednn_engine(), kind, direct, x, kernel, y, strides, dilations, before, after, attr, true);
   if (!forward) return {};
   if (p.pass == Pass::forward)
     return chosen<dnnl::convolution_forward>(forward, forward.src_desc(), forward.weights_desc(),
                                              forward.dst_desc());
   if (p.pass == Pass::input_grad) {
-    const dnnl::convolution_backward_data::primitive_desc pd(
-        engine(), direct, x, kernel, y, strides, dilations, before, after, forward, attr, true);
+    const dnnl::convolution_backward_data::primitive_desc pd(onednn_engine(), direct, x, kernel, y,
+                                                             strides, dilations, before, after,
+                                                             forward, attr, true);
     if (!pd) return {};
     return chosen<dnnl::convolution_backward_data>(pd, pd.diff_src_desc(), pd.weights_desc(),
                                                    pd.diff_dst_desc());
   }
-  const dnnl::convolution_backward_weights::primitive_desc pd(
-      engine(), direct, x, kernel, y, strides, dilations, before, after, forward, attr, true);
+  const dnnl::convolution_backward_weights::primitive_desc pd(onednn_engine(), direct, x, kernel, y,
+                                                              strides, dilations, before, after,
+                                                              forward, attr, true);
   if (!pd) return {};
   return chosen<dnnl::convolution_backward_weights>(pd, pd.src_desc(), pd.diff_weights_desc(),
                                                     pd.diff_dst_desc());
@@ -192,8 +192,8 @@ std::shared_ptr<const Made> make(const Problem& p) {
     const bool out = i == (p.pass == Pass::forward      ? kY
                            : p.pass == Pass::input_grad ? kX
                                                         : kKernel);
-    const dnnl::reorder::primitive_desc pd(engine(), out ? o.theirs : o.ours, engine(),
-                                           out ? o.ours : o.theirs, attr);
+    const dnnl::reorder::primitive_desc pd(onednn_engine(), out ? o.theirs : o.ours,
+                                           onednn_engine(), out ? o.ours : o.theirs, attr);
     o.reorder = dnnl::reorder(pd);
     pad = std::max(pad, int64_t(pd.scratchpad_desc().get_size()));
     o.at = m->bytes;
@@ -228,16 +228,16 @@ void spread(const Problem& p, const char* dense, char* x) {
 void execute(const Problem& p, const Made& m, void* x, void* kernel, void* y, char* scratch) {
   void* const data[3] = {p.thin ? scratch + m.dense_at : x, kernel, y};
   const int output = p.pass == Pass::forward ? kY : p.pass == Pass::input_grad ? kX : kKernel;
-  const memory pad(m.pad, engine(), scratch + m.pad_at);
+  const memory pad(m.pad, onednn_engine(), scratch + m.pad_at);
   std::unordered_map<int, memory> args = {{DNNL_ARG_SCRATCHPAD, pad}};
   for (int i = 0; i < 3; ++i) {
     const Operand& o = m.operands[i];
-    const memory ours(o.ours, engine(), data[i]);
+    const memory ours(o.ours, onednn_engine(), data[i]);
     if (!o.converts) {
       args.emplace(o.arg, ours);
       continue;
     }
-    const memory theirs(o.theirs, engine(), scratch + o.at);
+    const memory theirs(o.theirs, onednn_engine(), scratch + o.at);
     args.emplace(o.arg, theirs);
     if (i != output)
       o.reorder.execute(stream(),
@@ -246,7 +246,7 @@ void execute(const Problem& p, const Made& m, void* x, void* kernel, void* y, ch
   m.conv.execute(stream(), args);
   if (const Operand& o = m.operands[output]; o.converts)
     o.reorder.execute(stream(), {{DNNL_ARG_FROM, args.at(o.arg)},
-                                 {DNNL_ARG_TO, memory(o.ours, engine(), data[output])},
+                                 {DNNL_ARG_TO, memory(o.ours, onednn_engine(), data[output])},
                                  {DNNL_ARG_SCRATCHPAD, pad}});
   stream().wait();
   if (p.thin) spread(p, scratch + m.dense_at, static_cast<char*>(x));

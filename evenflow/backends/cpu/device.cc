@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "evenflow/core/device.h"
 
-#include <hwy/highway.h>
-
 #include <atomic>
 #include <charconv>
 #include <cstdlib>
@@ -11,6 +9,7 @@
 #include <unistd.h>
 #endif
 
+#include "evenflow/backends/cpu/features.h"
 #include "evenflow/core/accelerator.h"
 #include "evenflow/core/parallel.h"
 
@@ -37,18 +36,12 @@ std::string brand() {
   return "CPU";
 }
 
-// The best of what Highway compiled the kernels for and this machine has.
-std::string isa() {
-  const int64_t targets = HWY_SUPPORTED_TARGETS & HWY_TARGETS;
-  return hwy::TargetName(targets & -targets);
-}
-
 std::string describe_cpu() {
   std::string s = brand() + ", ";
 #ifdef _SC_NPROCESSORS_ONLN
   s += std::to_string(sysconf(_SC_NPROCESSORS_ONLN)) + " cores, ";
 #endif
-  s += isa() + ", " + std::to_string(thread_count()) + " threads";
+  s += cpu::isa_in_use() + ", " + std::to_string(thread_count()) + " threads";
 #ifdef _SC_LEVEL2_CACHE_SIZE
   if (const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE); l2 > 0)
     s += ", L2 " + std::to_string(l2 >> 10) + " KiB";
@@ -93,11 +86,13 @@ std::string str(const Device& device) {
 
 Device default_device() {
   if (is_chosen.load(std::memory_order_acquire)) return chosen.load(std::memory_order_relaxed);
+  cpu::isa_limit();  // refuses what EVENFLOW_ISA names and is not there
   const char* name = std::getenv("EVENFLOW_DEVICE");
   return name && *name ? Device(name) : Device();
 }
 
 void set_default_device(const Device& device) {
+  cpu::isa_limit();
   accelerator(device);
   chosen.store(device, std::memory_order_relaxed);
   is_chosen.store(true, std::memory_order_release);

@@ -8,6 +8,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
+#include "evenflow/backends/cpu/engine_onednn.h"
 #include "evenflow/backends/cpu/gemm.h"
 #include "evenflow/core/buffer.h"
 #include "evenflow/core/error.h"
@@ -34,11 +35,6 @@ struct Hash {
     return size_t(h);
   }
 };
-
-const dnnl::engine& engine() {
-  static const dnnl::engine* e = new dnnl::engine(dnnl::engine::kind::cpu, 0);
-  return *e;
-}
 
 struct Product {
   dnnl::memory::desc a, b, c;
@@ -71,7 +67,7 @@ std::shared_ptr<const Product> make(const Key& key) {
     post.append_sum();
     attr.set_post_ops(post);
   }
-  const dnnl::matmul::primitive_desc pd(engine(), p->a, p->b, p->c, attr, true);
+  const dnnl::matmul::primitive_desc pd(onednn_engine(), p->a, p->b, p->c, attr, true);
   if (!pd) return nullptr;
   p->matmul = dnnl::matmul(pd);
   p->scratchpad = int64_t(pd.scratchpad_desc().get_size());
@@ -118,17 +114,17 @@ bool detail::library_gemm(const Gemm& g, DType in, const void* a, const void* b,
     try {
       const auto product = cache.get({g, in, out, available_threads()});
       if (!product) return;
-      thread_local dnnl::stream stream(engine());
+      thread_local dnnl::stream stream(onednn_engine());
       thread_local BufferPtr scratchpad;
       if (!scratchpad || scratchpad->bytes() < product->scratchpad)
         scratchpad = make_buffer(product->scratchpad);
       const dnnl::memory::desc pad({product->scratchpad}, dnnl::memory::data_type::u8,
                                    dnnl::memory::format_tag::a);
-      product->matmul.execute(stream,
-                              {{DNNL_ARG_SRC, {product->a, engine(), const_cast<void*>(a)}},
-                               {DNNL_ARG_WEIGHTS, {product->b, engine(), const_cast<void*>(b)}},
-                               {DNNL_ARG_DST, {product->c, engine(), c}},
-                               {DNNL_ARG_SCRATCHPAD, {pad, engine(), scratchpad->data()}}});
+      product->matmul.execute(
+          stream, {{DNNL_ARG_SRC, {product->a, onednn_engine(), const_cast<void*>(a)}},
+                   {DNNL_ARG_WEIGHTS, {product->b, onednn_engine(), const_cast<void*>(b)}},
+                   {DNNL_ARG_DST, {product->c, onednn_engine(), c}},
+                   {DNNL_ARG_SCRATCHPAD, {pad, onednn_engine(), scratchpad->data()}}});
       stream.wait();
       done = true;
     } catch (const dnnl::error& e) {

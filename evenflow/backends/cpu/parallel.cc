@@ -12,6 +12,7 @@
 #include <sched.h>
 #endif
 
+#include "evenflow/backends/cpu/features.h"
 #include "evenflow/backends/cpu/threads.h"
 #include "evenflow/core/error.h"
 
@@ -25,6 +26,7 @@ int check_threads(int64_t threads, std::string_view what, std::string_view found
 }
 
 int default_threads() {
+  cpu::isa_limit();  // what computes in parallel is refused with a set that is not there
   if (const char* text = std::getenv("EVENFLOW_NUM_THREADS"); text && *text) {
     char* end;
     const long threads = std::strtol(text, &end, 10);
