@@ -38,8 +38,9 @@ struct Problem {
   Pass pass;
   DType dtype;
   ConvGeometry g;
-  // A window of one element that skips rows or columns: the library's data gradient is slow. It is
-  // made for a dense image, and its rows are then put where they belong.
+  // A window of one element that skips rows or columns: the library's data gradient is slow, and
+  // its kernel gradient writes past its memory where channels are fewer than a vector has (its
+  // issue 6035). They are made with a dense image, of the rows and columns that are not skipped.
   bool thin = false;
 };
 
@@ -50,8 +51,8 @@ Problem problem_of(Pass pass, const CallSig& c, const Conv2DAttrs& a) {
                                                  : c.in[2];
   Problem p{pass, x.dtype, conv_geometry(x, kernel, a)};
   const Windows &h = p.g.h, &w = p.g.w;
-  p.thin = pass == Pass::input_grad && h.size == 1 && w.size == 1 &&
-           (h.stride > 1 || w.stride > 1) && h.before + h.after + w.before + w.after == 0;
+  p.thin = pass != Pass::forward && h.size == 1 && w.size == 1 && (h.stride > 1 || w.stride > 1) &&
+           h.before + h.after + w.before + w.after == 0;
   return p;
 }
 
@@ -207,6 +208,21 @@ std::shared_ptr<const Made> make(const Problem& p) {
   return m;
 }
 
+// The rows of the dense image from their places.
+void gather(const Problem& p, const char* x, char* dense) {
+  const ConvGeometry& g = p.g;
+  const int64_t pixel = g.c * size_of(p.dtype), row = g.w.out * pixel;
+  parallel_for(g.n * g.h.out, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, row)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t r = begin; r < end; ++r) {
+                   const int64_t n = r / g.h.out, i = r % g.h.out;
+                   const char* from = x + (n * g.h.in + i * g.h.stride) * g.w.in * pixel;
+                   for (int64_t j = 0; j < g.w.out; ++j)
+                     std::memcpy(dense + r * row + j * pixel, from + j * g.w.stride * pixel,
+                                 size_t(pixel));
+                 }
+               });
+}
 // The rows of the dense image to their places; zero elsewhere.
 void spread(const Problem& p, const char* dense, char* x) {
   const ConvGeometry& g = p.g;
@@ -228,6 +244,8 @@ void spread(const Problem& p, const char* dense, char* x) {
 void execute(const Problem& p, const Made& m, void* x, void* kernel, void* y, char* scratch) {
   void* const data[3] = {p.thin ? scratch + m.dense_at : x, kernel, y};
   const int output = p.pass == Pass::forward ? kY : p.pass == Pass::input_grad ? kX : kKernel;
+  if (p.thin && p.pass == Pass::kernel_grad)
+    gather(p, static_cast<const char*>(x), scratch + m.dense_at);
   const memory pad(m.pad, onednn_engine(), scratch + m.pad_at);
   std::unordered_map<int, memory> args = {{DNNL_ARG_SCRATCHPAD, pad}};
   for (int i = 0; i < 3; ++i) {
@@ -249,7 +267,7 @@ void execute(const Problem& p, const Made& m, void* x, void* kernel, void* y, ch
                                  {DNNL_ARG_TO, memory(o.ours, onednn_engine(), data[output])},
                                  {DNNL_ARG_SCRATCHPAD, pad}});
   stream().wait();
-  if (p.thin) spread(p, scratch + m.dense_at, static_cast<char*>(x));
+  if (p.thin && p.pass == Pass::input_grad) spread(p, scratch + m.dense_at, static_cast<char*>(x));
 }
 
 std::string declines(Pass pass, const CallSig& c, const Conv2DAttrs& a) {
