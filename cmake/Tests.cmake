@@ -105,6 +105,7 @@ if(NOT EVENFLOW_SANITIZE)
     evenflow_isa_test(${isa} harness_ops fast --gtest_filter=*Ops.kernels*)
     evenflow_isa_test(${isa} harness_ops slow)
     evenflow_isa_test(${isa} cpu slow)
+    evenflow_isa_test(${isa} ops slow)
   endforeach()
 endif()
 
