@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "evenflow/backends/cpu/limits.h"
+#include "evenflow/doctor/net.h"
 #include "evenflow/format/file.h"
 #include "evenflow/train/report.h"
 
@@ -36,14 +37,11 @@ Tensor input_of(const Options& o, const Model& model) {
   const std::vector<Dims> inputs = model.input_dims();
   if (inputs.size() != 1)
     fail({"profile: model \"", model.name(), "\" has ", inputs.size(), " inputs, expected one"});
-  Dims dims = inputs[0];
-  dims[0] = o.batch_size;
-  for (int64_t d : dims)
-    if (d < 0)
+  for (size_t i = 1; i < inputs[0].size(); ++i)
+    if (inputs[0][i] < 0)
       fail({"profile: model \"", model.name(),
             "\" has an open extent besides the batch, expected inputs by --x"});
-  const Shape shape(std::vector<int64_t>(dims.begin(), dims.end()));
-  return tensor(Initializer("RandomNormal", 0, 1)(shape, 1), shape);
+  return doctor::random_inputs(doctor::Net(model), o.batch_size)[0];
 }
 // Targets that any loss takes: classes in turn, as numbers or as rows with a one.
 Tensor targets_of(const Options& o, const Model& model, int64_t n) {

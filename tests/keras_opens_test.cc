@@ -208,6 +208,24 @@ TEST_F(KerasOpens, WhatWeSave) {
         {GlobalAveragePooling2D({.data_format = format}), Dense({.units = 2})}, x);
     add("flatten_" + format, {Flatten({.data_format = format})}, x);
   }
+  add("sequences",
+      {Conv1D({.filters = 6, .kernel_size = 3, .padding = "causal", .dilation_rate = 2}),
+       DepthwiseConv1D({.kernel_size = 2, .depth_multiplier = 2}), MaxPooling1D(),
+       ELU({.alpha = .5}), SeparableConv1D({.filters = 5, .kernel_size = 3, .padding = "same"}),
+       Conv1DTranspose({.filters = 4, .kernel_size = 3, .strides = 2, .output_padding = 1}),
+       AveragePooling1D({.strides = 1}), ZeroPadding1D({.padding = {1, 0}}),
+       PReLU({.shared_axes = {1}}), UpSampling1D(), Cropping1D({.cropping = {0, 1}}),
+       Permute({.dims = {2, 1}}), GlobalMaxPooling1D(), RepeatVector({.n = 3}),
+       GlobalAveragePooling1D({.data_format = "channels_first"})},
+      {3, 14, 4});
+  add("noises",
+      {GaussianNoise({.stddev = .5, .seed = 3}), GaussianDropout({.rate = .2}),
+       AlphaDropout({.rate = .1}), SpatialDropout1D({.rate = .3}), Identity()},
+      {3, 5, 4});
+  add("images",
+      {UpSampling2D({.size = {1, 2}, .interpolation = "bilinear"}), SpatialDropout2D(),
+       UpSampling2D(), Cropping2D({.cropping = Padding2(1, 0, 2, 1)})},
+      images);
   add("batch_norms",
       {BatchNormalization({.axis = 1, .momentum = .7, .epsilon = 1e-5}),
        BatchNormalization({.center = false}),

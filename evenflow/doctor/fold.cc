@@ -364,20 +364,6 @@ class Folder {
   bool side_before_ = false;
 };
 
-// Normal numbers for each input; unknown extents are 32.
-Tensors random_probe(const Net& net, int64_t samples) {
-  Tensors r;
-  for (int i : net.inputs) {
-    Dims d = net.uses[size_t(i)].dims;
-    for (int64_t& e : d)
-      if (e < 0) e = 32;
-    d[0] = samples;
-    const Shape s(d);
-    r.push_back(tensor(Initializer("RandomNormal", 0, 1)(s, 1 + uint64_t(i)), s));
-  }
-  return r;
-}
-
 struct Difference {
   double absolute = 0, largest = 0;
   void add(const Tensor& a, const Tensor& b) {
@@ -404,7 +390,7 @@ Folded fold(const Model& model, const FoldOptions& o) {
   r.model = made.model;
   r.random_probe = o.x.empty();
 
-  const Dataset probe = o.x.empty() ? Dataset(random_probe(old, o.samples))
+  const Dataset probe = o.x.empty() ? Dataset(random_inputs(old, o.samples))
                                     : Dataset(o.x).take(std::min(o.samples, o.x[0].sig().shape[0]));
   r.samples = probe.size();
   const Net now(r.model);

@@ -179,6 +179,16 @@ TEST(Fold, the_layer_behind) {
                Dense({.units = 7})}),
         {5, 4, 5, 3}, 1);
 }
+// The noise that it is tried on is rows of the table.
+TEST(Fold, behind_an_embedding) {
+  const SymbolicTensor ids = Input({6}, {}, DType::i32);
+  const SymbolicTensor x = Embedding({.input_dim = 3, .output_dim = 4})(ids);
+  const Model m(ids, ReLU()(BatchNormalization()(Conv1D({.filters = 5, .kernel_size = 2})(x))));
+  stir(m);
+  const Folded f = fold(m);
+  EXPECT_THAT(f.folds, SizeIs(1));
+  EXPECT_LE(f.relative, 1e-5);
+}
 TEST(Fold, padding_meets_a_shift) {
   const Layer input = to_layer(Input({9, 9, 4}));
   const Conv2D same({.filters = 6, .kernel_size = 3, .padding = "same"});

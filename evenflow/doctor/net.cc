@@ -245,4 +245,25 @@ Tensor run_batches(const Net& net, const Tensor& x, int64_t batch_size, const Ru
   return all ? tensor(sig, all) : Tensor();
 }
 
+Tensors random_inputs(const Net& net, int64_t samples) {
+  Tensors r;
+  for (int i : net.inputs) {
+    Dims d = net.uses[size_t(i)].dims;
+    for (int64_t& e : d)
+      if (e < 0) e = 32;
+    d[0] = samples;
+    int64_t rows = 0;
+    for (int k : net.uses[size_t(i)].consumers)
+      if (auto* e = dynamic_cast<EmbeddingImpl*>(net.uses[size_t(k)].layer.get()))
+        rows = rows ? std::min(rows, e->config.input_dim) : e->config.input_dim;
+    const Shape s(d);
+    const uint64_t seed = 1 + uint64_t(i);
+    const Tensor x = tensor(rows ? Initializer("RandomUniform", 0, double(rows))(s, seed)
+                                 : Initializer("RandomNormal", 0, 1)(s, seed),
+                            s);
+    r.push_back(rows ? cast(minimum(x, double(rows - 1)), DType::i64) : x);
+  }
+  return r;
+}
+
 }  // namespace evenflow::doctor

@@ -58,6 +58,9 @@ struct Net {
   /// The one use that reads this one's output, or -1: several do, none does, or it is an output.
   int only_consumer(int use) const;
 };
+/// Noise for each input: normal numbers, or, where an Embedding reads it, rows of its table.
+/// Extents that are open are 32.
+Tensors random_inputs(const Net& net, int64_t samples);
 
 struct Run {
   enum By {

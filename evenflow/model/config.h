@@ -19,12 +19,26 @@ namespace evenflow {
 using Dims = std::vector<int64_t>;
 std::string str_dims(const Dims& dims);  ///< "(None, 8, 8, 1)"
 
+/// Steps of a sequence.
+struct Size1 {
+  static constexpr int rank = 1;
+  int64_t size;
+  Size1(int64_t size) : size(size) {}  // NOLINT: implicit on purpose
+  bool operator==(const Size1&) const = default;
+};
 /// Height and width; one number stands for both.
 struct Size2 {
+  static constexpr int rank = 2;
   int64_t height, width;
   Size2(int64_t both) : height(both), width(both) {}  // NOLINT: implicit on purpose
   Size2(int64_t h, int64_t w) : height(h), width(w) {}
   bool operator==(const Size2&) const = default;
+};
+/// Steps before and behind.
+struct Padding1 {
+  int64_t before, after;
+  Padding1(int64_t both) : before(both), after(both) {}  // NOLINT: implicit on purpose
+  Padding1(int64_t b, int64_t a) : before(b), after(a) {}
 };
 /// Rows above, below, columns left, right.
 struct Padding2 {
@@ -79,13 +93,18 @@ class ConfigVisitor {
   virtual void field(const char*, std::optional<double>&) {}
   virtual void field(const char*, std::optional<int64_t>&) {}
   virtual void field(const char*, std::optional<std::vector<double>>&) {}
+  virtual void field(const char*, Size1&) {}
+  virtual void field(const char*, std::optional<Size1>&) {}
   virtual void field(const char*, Size2&) {}
   virtual void field(const char*, std::optional<Size2>&) {}
+  virtual void field(const char*, Padding1&) {}
   virtual void field(const char*, Padding2&) {}
   virtual void field(const char*, Initializer&) {}
   virtual void field(const char*, Regularizer&) {}
   virtual void field(const char*, Constraint&) {}
   virtual void field(const char*, ChannelAxes&) {}
+  /// One number, or a list of several.
+  virtual void axes(const char*, std::vector<int64_t>&) {}
   /// Numbers with names; null is none of them.
   virtual void field(const char*, std::map<std::string, double>&) {}
   /// The name of an activation; null stands for "linear".

@@ -39,8 +39,8 @@ TEST(Export, every_net_that_keras_saved_predicts_the_same_bits) {
     }
     if (!model.built()) continue;
     const Array a = format::read_npy(stem + "_x.npy");
-    const Tensor x = cast(tensor(a.sig, a.data), DType::f32);
     const SavedGraph graph = exported(model);
+    const Tensor x = cast(tensor(a.sig, a.data), graph.signature("predict").inputs[0].sig.dtype);
     expect_same_bits(graph("predict", {x})[0], model(x), path);
     ++nets;
   }

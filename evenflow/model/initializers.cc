@@ -31,6 +31,14 @@ constexpr Known kKnown[] = {
     {"Orthogonal", "orthogonal", 1, 0},
     {"Identity", "identity", 1, 0},
 };
+// What Keras calls them too.
+constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
+    {"normal", "RandomNormal"},
+    {"uniform", "RandomUniform"},
+    {"one", "Ones"},
+    {"zero", "Zeros"},
+    {"IdentityInitializer", "Identity"},
+    {"OrthogonalInitializer", "Orthogonal"}};
 
 // Uniform and normal numbers from one stream.
 class Source {
@@ -97,8 +105,11 @@ std::vector<double> orthogonal(const Shape& s, double gain, Source& source) {
 
 Initializer::Initializer(const char* n) : Initializer(std::string(n)) {}
 Initializer::Initializer(const std::string& n) {
+  std::string_view wanted = n;
+  for (auto [alias, name_of] : kAliases)
+    if (n == alias) wanted = name_of;
   for (const Known& k : kKnown)
-    if (n == k.name || n == k.short_name) {
+    if (wanted == k.name || wanted == k.short_name) {
       name = k.name, a = k.a, b = k.b;
       return;
     }

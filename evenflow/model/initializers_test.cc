@@ -90,6 +90,8 @@ TEST(Initializers, AreFunctionsOfSeedAndShape) {
   const Initializer a("he_normal");
   EXPECT_EQ(a({4, 5}, 7), a({4, 5}, 7));
   EXPECT_NE(a({4, 5}, 7), a({4, 5}, 8));
+  EXPECT_EQ(Initializer("uniform").name, "RandomUniform");
+  EXPECT_EQ(Initializer("normal").name, "RandomNormal");
   Initializer own("he_normal");
   own.seed = 3;  // a seed of its own is whatever the layer's
   EXPECT_EQ(own({4, 5}, 7), own({4, 5}, 8));

@@ -25,19 +25,26 @@ class Writer : public ConfigVisitor {
   void field(const char* n, int64_t& v) override { json[n] = v; }
   void field(const char* n, double& v) override { json[n] = v; }
   void field(const char* n, std::string& v) override { json[n] = v; }
-  // Of Normalization's axes none is Keras's None.
+  // Of axes none is Keras's None.
   void field(const char* n, std::vector<int64_t>& v) override {
-    json[n] = v.empty() && std::string_view(n) == "axis" ? Json() : Json(v);
+    const bool none =
+        v.empty() && (std::string_view(n) == "axis" || std::string_view(n) == "shared_axes");
+    json[n] = none ? Json() : Json(v);
   }
   void field(const char* n, std::optional<double>& v) override { json[n] = v ? Json(*v) : Json(); }
   void field(const char* n, std::optional<int64_t>& v) override { json[n] = v ? Json(*v) : Json(); }
   void field(const char* n, std::optional<std::vector<double>>& v) override {
     json[n] = !v ? Json() : v->size() == 1 ? Json((*v)[0]) : Json(*v);
   }
+  void field(const char* n, Size1& v) override { json[n] = Json::array({v.size}); }
+  void field(const char* n, std::optional<Size1>& v) override {
+    json[n] = v ? Json::array({v->size}) : Json();
+  }
   void field(const char* n, Size2& v) override { json[n] = {v.height, v.width}; }
   void field(const char* n, std::optional<Size2>& v) override {
     json[n] = v ? Json{v->height, v->width} : Json();
   }
+  void field(const char* n, Padding1& v) override { json[n] = {v.before, v.after}; }
   void field(const char* n, Padding2& v) override {
     json[n] = {{v.top, v.bottom}, {v.left, v.right}};
   }
@@ -80,6 +87,7 @@ class Writer : public ConfigVisitor {
     json[n] = object("keras.constraints", v.name, std::move(c));
   }
   void field(const char* n, ChannelAxes& v) override { json[n] = one_or_more(v.axes); }
+  void axes(const char* n, std::vector<int64_t>& v) override { json[n] = one_or_more(v); }
   void field(const char* n, std::map<std::string, double>& v) override { json[n] = v; }
 
  private:
@@ -135,12 +143,25 @@ class Reader : public ConfigVisitor {
     v.emplace();
     numbers(*j, *v, 0);
   }
+  void field(const char* n, Size1& v) override {
+    if (auto j = get(n)) v = size1(*j);
+  }
+  void field(const char* n, std::optional<Size1>& v) override {
+    v.reset();
+    if (auto j = get(n)) v = size1(*j);
+  }
   void field(const char* n, Size2& v) override {
     if (auto j = get(n)) v = size2(*j);
   }
   void field(const char* n, std::optional<Size2>& v) override {
     v.reset();
     if (auto j = get(n)) v = size2(*j);
+  }
+  void field(const char* n, Padding1& v) override {
+    if (auto j = get(n)) {
+      const Size2 both = size2(*j);
+      v = Padding1(both.height, both.width);
+    }
   }
   void field(const char* n, Padding2& v) override {
     auto j = get(n);
@@ -227,10 +248,13 @@ class Reader : public ConfigVisitor {
     if (auto x = c->find("min_value")) v.min_value = x->number();
     if (auto x = c->find("max_value")) v.max_value = x->number();
     if (auto x = c->find("rate")) v.rate = x->number();
-    if (auto x = c->find("axis")) v.axis = axes(*x);
+    if (auto x = c->find("axis")) v.axis = axes_of(*x);
   }
   void field(const char* n, ChannelAxes& v) override {
     if (auto j = get(n)) v.axes = {j->integer()};  // Keras takes one
+  }
+  void axes(const char* n, std::vector<int64_t>& v) override {
+    if (auto j = get(n)) v = axes_of(*j);
   }
   void field(const char* n, std::map<std::string, double>& v) override {
     v.clear();
@@ -257,12 +281,17 @@ class Reader : public ConfigVisitor {
     seen.insert(n);
     return config_.find(n);
   }
+  static Size1 size1(const JsonValue& j) {
+    if (j.is_integer()) return Size1(j.integer());
+    if (j.size() != 1) j.refuse("one integer");
+    return Size1(j[0].integer());
+  }
   static Size2 size2(const JsonValue& j) {
     if (j.is_integer()) return Size2(j.integer());
     if (j.size() != 2) j.refuse("one or two integers");
     return Size2(j[0].integer(), j[1].integer());
   }
-  static std::vector<int64_t> axes(const JsonValue& j) {
+  static std::vector<int64_t> axes_of(const JsonValue& j) {
     if (j.is_integer()) return {j.integer()};
     if (j.size() > kMaxRank) j.refuse(concat({"at most ", kMaxRank, " axes"}));
     std::vector<int64_t> r;
@@ -319,7 +348,8 @@ Json layer_json(LayerImpl& layer) {
     w.json.erase("input_dtype");
     w.json["sparse"] = false;
   } else {
-    w.json["trainable"] = layer.trainable.get() && !layer.holds_weights();
+    if (layer.says_trainable())
+      w.json["trainable"] = layer.trainable.get() && !layer.holds_weights();
     w.json["dtype"] = policy_json(layer.dtype);
     if (auto inner = layer.wrapped()) w.json["layer"] = layer_json(*inner);
   }

@@ -52,6 +52,8 @@ class LayerImpl {
   virtual void settings(ConfigVisitor&) {}
   /// Whether a mode holds the weights, as if the layer were not trainable.
   virtual bool holds_weights() const { return false; }
+  /// Whether Keras's configuration of the class has the word "trainable".
+  virtual bool says_trainable() const { return true; }
   /// Why Keras would not predict the same, or "": then the model is not saved as a .keras file.
   virtual std::string only_here() const { return {}; }
   /// Throws DataLoss for weights, read from a file, that no training makes.

@@ -2,6 +2,7 @@
 // What the layers' sources share: checks of configurations, bias and activation, channels-first.
 // For model/*layers.cc.
 #pragma once
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -52,20 +53,27 @@ inline Tensor with_bias(const Tensor& y, const Variable& bias) {
   return bias ? y + cast(bias.read(), y.dtype()) : y;
 }
 
-/// Channels-first layers compute on channels-last tensors: [n, c, h, w] to [n, h, w, c] and back.
-inline Dims to_last(const std::string& format, const Dims& d) {
-  if (format != "channels_first" || d.size() != 4) return d;
-  return {d[0], d[2], d[3], d[1]};
+/// Channels-first layers compute on channels-last tensors: [n, c, h, w] to [n, h, w, c] and back,
+/// [n, c, steps] to [n, steps, c].
+template <class T>
+bool is_channels_first(const std::string& format, const T& axes) {
+  return format == "channels_first" && (axes == 3 || axes == 4);
 }
-inline Dims from_last(const std::string& format, const Dims& d) {
-  if (format != "channels_first" || d.size() != 4) return d;
-  return {d[0], d[3], d[1], d[2]};
+inline Dims to_last(const std::string& format, Dims d) {
+  if (is_channels_first(format, d.size())) std::rotate(d.begin() + 1, d.begin() + 2, d.end());
+  return d;
+}
+inline Dims from_last(const std::string& format, Dims d) {
+  if (is_channels_first(format, d.size())) std::rotate(d.begin() + 1, d.end() - 1, d.end());
+  return d;
 }
 inline Tensor to_last(const std::string& format, const Tensor& x) {
-  return format == "channels_first" && x.rank() == 4 ? transpose(x, {0, 2, 3, 1}) : x;
+  if (!is_channels_first(format, x.rank())) return x;
+  return x.rank() == 3 ? transpose(x, {0, 2, 1}) : transpose(x, {0, 2, 3, 1});
 }
 inline Tensor from_last(const std::string& format, const Tensor& x) {
-  return format == "channels_first" && x.rank() == 4 ? transpose(x, {0, 3, 1, 2}) : x;
+  if (!is_channels_first(format, x.rank())) return x;
+  return x.rank() == 3 ? transpose(x, {0, 2, 1}) : transpose(x, {0, 3, 1, 2});
 }
 
 }  // namespace evenflow

@@ -19,15 +19,14 @@ namespace evenflow {
 
 LAYER(InputLayer);
 LAYER(Dense);
-LAYER(Flatten);
-LAYER(Reshape);
-LAYER(Dropout);
 LAYER(Activation);
 LAYER(ReLU);
 LAYER(LeakyReLU);
 LAYER(Softmax);
-LAYER(Add);
-LAYER(Concatenate);
+LAYER(Identity);
+LAYER(Embedding);
+LAYER(ELU);
+LAYER(PReLU);
 LAYER(Rescaling);
 
 SymbolicTensor Input(const Dims& shape, const std::string& name, DType dtype) {
@@ -99,79 +98,29 @@ Tensor DenseImpl::call(const Tensors& x, const CallContext&) {
                    with_bias(matmul(x[0], cast(kernel.read(), x[0].dtype())), bias));
 }
 
-void FlattenImpl::check() const { expect_format(*this, config.data_format); }
-Dims FlattenImpl::output_dims(const std::vector<Dims>& in) const {
+void EmbeddingImpl::check() const {
+  constexpr int64_t most = int64_t(1) << 32;
+  expect(*this, config.input_dim >= 1 && config.input_dim <= most, "input_dim", config.input_dim,
+         concat({"from 1 to ", most}));
+  expect(*this, config.output_dim >= 1 && config.output_dim <= most, "output_dim",
+         config.output_dim, concat({"from 1 to ", most}));
+}
+Dims EmbeddingImpl::output_dims(const std::vector<Dims>& in) const {
   check();
-  if (in[0].empty()) refuse("input", in[0], "(batch, ...)");
-  int64_t n = 1;
-  for (size_t i = 1; i < in[0].size(); ++i)
-    n = n < 0 || in[0][i] < 0 ? -1 : checked_mul(n, in[0][i]);
-  return {in[0][0], n};
-}
-Tensor FlattenImpl::call(const Tensors& x, const CallContext&) {
-  if (config.data_format == "channels_last" || x[0].rank() < 3) return flatten(x[0], 1);
-  std::vector<int64_t> order{0};  // Keras flattens in the order of channels last
-  for (int64_t i = 2; i < x[0].rank(); ++i) order.push_back(i);
-  order.push_back(1);
-  return flatten(transpose(x[0], order), 1);
-}
-
-void ReshapeImpl::check() const {
-  expect(*this, config.target_shape.size() < size_t(kMaxRank), "target_shape",
-         str_dims(config.target_shape), "at most 7 extents");
-  int open = 0;
-  for (int64_t d : config.target_shape)
-    expect(*this, d >= -1 && (open += d < 0) <= 1, "target_shape", str_dims(config.target_shape),
-           "extents of at least 0, and one -1 at most");
-}
-Dims ReshapeImpl::output_dims(const std::vector<Dims>& in) const {
-  check();
-  if (in[0].empty()) refuse("input", in[0], "(batch, ...)");
-  int64_t have = 1, known = 1;
-  for (size_t i = 1; i < in[0].size(); ++i)
-    have = have < 0 || in[0][i] < 0 ? -1 : checked_mul(have, in[0][i]);
-  Dims r{in[0][0]};
-  bool open = false;
-  for (int64_t d : config.target_shape) {
-    r.push_back(d);
-    if (d < 0)
-      open = true;
-    else
-      known = checked_mul(known, d);
-  }
-  if (have < 0) {
-    if (open) refuse("input", in[0], "known extents for a target_shape with -1");
-    return r;
-  }
-  if (open ? !known || have % known : have != known)
-    refuse("input", in[0], "the elements of target_shape " + str_dims(config.target_shape));
-  for (int64_t& d : r)
-    if (&d != &r[0] && d < 0) d = have / known;
+  if (in[0].size() >= size_t(kMaxRank))
+    refuse("input", in[0], concat({"at most ", kMaxRank - 1, " extents"}));
+  Dims r = in[0];
+  r.push_back(config.output_dim);
   return r;
 }
-Tensor ReshapeImpl::call(const Tensors& x, const CallContext&) {
-  Dims d(x[0].sig().shape.begin(), x[0].sig().shape.end());
-  d[0] = -1;
-  d = output_dims({d});
-  d[0] = -1;
-  return reshape(x[0], d);
+void EmbeddingImpl::build(const std::vector<Dims>&) {
+  embeddings =
+      add_weight("embeddings", {config.input_dim, config.output_dim}, config.embeddings_initializer,
+                 true, config.embeddings_regularizer, config.embeddings_constraint);
 }
-
-void DropoutImpl::check() const {
-  expect(*this, config.rate >= 0 && config.rate <= 1, "rate", config.rate, "between 0 and 1");
-  expect(*this, !config.noise_shape, "noise_shape", "given", "none");
-}
-void DropoutImpl::build(const std::vector<Dims>&) {
-  const uint64_t key = config.seed ? uint64_t(*config.seed) : seed;
-  draw = Generator(key & 0xffffffffffffu).state();  // 48 bits: exact as a number in JSON
-}
-Tensor DropoutImpl::call(const Tensors& x, const CallContext& c) {
-  if (!c.training || config.rate == 0) return x[0];
-  if (config.rate == 1) return fill_like(x[0], 0);
-  return x[0] * dropout_mask(Generator(draw).next(), x[0], config.rate);
-}
-std::vector<Weight> DropoutImpl::extra_state() const {
-  return built ? std::vector<Weight>{{"draw", draw, false}} : std::vector<Weight>{};
+Tensor EmbeddingImpl::call(const Tensors& x, const CallContext&) {
+  const Tensor i = is_integer(x[0].dtype()) ? x[0] : cast(x[0], DType::i32);
+  return cast(gather(embeddings.read(), i), compute_dtype());
 }
 
 // ---- activations ----
@@ -202,57 +151,34 @@ void LeakyReLUImpl::check() const {
 Tensor LeakyReLUImpl::call(const Tensors& x, const CallContext&) {
   return leaky_relu(x[0], config.negative_slope);
 }
+void ELUImpl::check() const {
+  expect(*this, std::isfinite(config.alpha), "alpha", config.alpha, "a finite number");
+}
+Tensor ELUImpl::call(const Tensors& x, const CallContext&) { return elu(x[0], config.alpha); }
+Dims PReLUImpl::output_dims(const std::vector<Dims>& in) const {
+  const int64_t rank = int64_t(in[0].size());
+  for (int64_t a : config.shared_axes)
+    if (a < 1 || a >= rank) refuse("input", in[0], concat({"an axis ", a, " besides the batch"}));
+  for (int64_t a = 1; a < rank; ++a)
+    if (in[0][size_t(a)] < 0 && !is_shared(a))
+      refuse("input", in[0], concat({"a known extent on axis ", a, ", which is not shared"}));
+  return in[0];
+}
+bool PReLUImpl::is_shared(int64_t axis) const {
+  return std::count(config.shared_axes.begin(), config.shared_axes.end(), axis) > 0;
+}
+void PReLUImpl::build(const std::vector<Dims>& in) {
+  std::vector<int64_t> extents;
+  for (int64_t a = 1; a < int64_t(in[0].size()); ++a)
+    extents.push_back(is_shared(a) ? 1 : in[0][size_t(a)]);
+  alpha = add_weight("alpha", Shape(extents), config.alpha_initializer, true,
+                     config.alpha_regularizer, config.alpha_constraint);
+}
+Tensor PReLUImpl::call(const Tensors& x, const CallContext&) {
+  return relu(x[0]) - cast(alpha.read(), x[0].dtype()) * relu(-x[0]);
+}
 Tensor SoftmaxImpl::call(const Tensors& x, const CallContext&) {
   return softmax(x[0], config.axis);
-}
-
-// ---- merging ----
-Dims AddImpl::output_dims(const std::vector<Dims>& in) const {
-  if (in.size() < 2)
-    fail({"Add \"", name, "\": ", in.size(), " inputs were given, expected at least 2"});
-  Dims r = in[0];
-  for (auto& d : in) {
-    if (d.size() != r.size()) refuse("an input", d, "the rank of " + str_dims(in[0]));
-    for (size_t i = 0; i < d.size(); ++i) {
-      if (r[i] == d[i] || d[i] == 1) continue;
-      if (r[i] == 1)
-        r[i] = d[i];
-      else if (r[i] < 0 || d[i] < 0)
-        r[i] = std::max(r[i], d[i]);
-      else
-        refuse("an input", d, "extents of " + str_dims(in[0]) + " or 1");
-    }
-  }
-  return r;
-}
-Tensor AddImpl::call(const Tensors& x, const CallContext&) {
-  Tensor sum = x[0];
-  for (size_t i = 1; i < x.size(); ++i) sum = sum + x[i];
-  return sum;
-}
-Dims ConcatenateImpl::output_dims(const std::vector<Dims>& in) const {
-  if (in.empty()) fail({"Concatenate \"", name, "\": no input was given, expected at least 1"});
-  const int64_t rank = int64_t(in[0].size()),
-                axis = config.axis < 0 ? config.axis + rank : config.axis;
-  if (axis < 1 || axis >= rank)
-    refuse("input", in[0], concat({"an axis ", config.axis, " besides the batch"}));
-  Dims r = in[0];
-  for (size_t k = 1; k < in.size(); ++k) {
-    if (in[k].size() != r.size()) refuse("an input", in[k], "the rank of " + str_dims(in[0]));
-    for (size_t i = 0; i < r.size(); ++i) {
-      if (int64_t(i) == axis)
-        r[i] = r[i] < 0 || in[k][i] < 0 ? -1 : checked_add(r[i], in[k][i]);
-      else if (r[i] < 0)
-        r[i] = in[k][i];
-      else if (in[k][i] >= 0 && in[k][i] != r[i])
-        refuse("an input", in[k],
-               "extents of " + str_dims(in[0]) + concat({" but for axis ", config.axis}));
-    }
-  }
-  return r;
-}
-Tensor ConcatenateImpl::call(const Tensors& x, const CallContext&) {
-  return evenflow::concat(x, config.axis);
 }
 
 // ---- preprocessing ----

@@ -277,23 +277,26 @@ OP(tile, MultiplesAttrs) {
               },
           .gradient = [](const Tensors& in, const Tensors&, const Tensors& g,
                          const MultiplesAttrs& a) -> Tensors {
-            // [m1 n1, m2 n2, ...] as [m1, n1, m2, n2, ...]: the m are summed. The extents n of x
-            // are not written down but the first, which is open.
+            // [m1 n1, m2 n2, ...] as [m1, n1, m2, n2, ...], where m is not 1: the m are summed. The
+            // extents n of x are written down but for the first, which is open.
             std::vector<int64_t> s, axes;
             const Shape& x = in[0].sig().shape;
-            if (2 * x.rank() > kMaxRank)
-              fail(Code::Unimplemented,
-                   {"tile: gradient for rank ", x.rank(), ", expected at most ", kMaxRank / 2});
             for (int i = 0; i < x.rank(); ++i) {
-              if (!a.multiples[size_t(i)] || (i && !x[i]))
+              const int64_t m = a.multiples[size_t(i)];
+              if (!m || (i && !x[i]))
                 return {fill_like(in[0], 0)};  // nothing came of x, and -1 would stand for anything
-              s.push_back(a.multiples[size_t(i)]), s.push_back(i ? x[i] : -1),
-                  axes.push_back(2 * i);
+              if (m != 1) axes.push_back(int64_t(s.size())), s.push_back(m);
+              s.push_back(i ? x[i] : -1);
             }
-            return {x.rank() ? reduce_sum(reshape(g[0], s), axes) : g[0]};
+            if (s.size() > size_t(kMaxRank))
+              fail(Code::Unimplemented,
+                   {"tile: gradient for rank ", x.rank(), " and ", axes.size(),
+                    " axes that repeat, expected at most ", kMaxRank, " of both together"});
+            return {axes.empty() ? g[0] : reduce_sum(reshape(g[0], s), axes)};
           },
           .cases = {{"matrix", {{2, 3}}, {{2, 3}}},
                     {"vector", {{5}}, {{3}}},
+                    {"images", {{2, 3, 1, 2, 2}}, {{1, 1, 3, 1, 2}}},
                     {"no_columns", {{2, 0}}, {{2, 3}}},
                     {"no_copies", {{2, 3}}, {{2, 0}}},
                     {"length", {{3, 4}}, {{2}}, {.fails = "expected 2"}}}};

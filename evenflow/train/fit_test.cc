@@ -80,7 +80,7 @@ TEST(Fit, NetsTrainToKerassWeights) {
           << got[i].variable.name();
     ++n;
   }
-  EXPECT_EQ(n, 28);
+  EXPECT_EQ(n, 30);
 }
 
 // Rows of `features` numbers, and what a fixed rule makes of them: 0 or 1.

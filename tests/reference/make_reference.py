@@ -5,7 +5,7 @@ import values  # first: it settles threads before the peers start
 
 
 def main():
-    parts = ("ops", "nn", "layers", "nets", "texts")
+    parts = ("ops", "nn", "layers", "keras_layers", "nets", "texts")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=parts)
     chosen = parser.parse_args().parts or parts
@@ -21,6 +21,9 @@ def main():
         layer_values.make()
         import batch_norm_values
         batch_norm_values.make()
+    if "keras_layers" in chosen:
+        import keras_layer_values
+        keras_layer_values.make()
     if "nets" in chosen:
         import net_values
         net_values.make()

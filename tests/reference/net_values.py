@@ -623,6 +623,43 @@ def transposed_nets():
         assert why is None, (net.__name__, why)
 
 
+def sequence_nets():
+    """A text classifier as in Kim 2014, a causal net as in van den Oord et al. 2016, two towers with a cosine."""
+    def text_cnn(ids):
+        x = L.SpatialDropout1D(0.0)(L.Embedding(17, 6)(ids))
+        parts = [L.GlobalMaxPooling1D()(L.BatchNormalization(momentum=0.9)(L.Conv1D(4, k, padding="same")(x))) for k in (2, 3)]
+        return L.Dense(3)(L.Concatenate()(parts + [L.GlobalAveragePooling1D()(x)]))
+
+    def wave_net(inputs):
+        x = L.Conv1D(6, 2, padding="causal")(inputs)
+        for d in (1, 2):
+            y = L.BatchNormalization(momentum=0.9)(L.Conv1D(6, 2, padding="causal", dilation_rate=d, use_bias=False)(x))
+            x = L.Add()([x, L.Multiply()([L.Activation("tanh")(y), L.Activation("sigmoid")(y)])])
+        x = L.MaxPooling1D(2)(L.PReLU(shared_axes=[1])(x))
+        x = L.SeparableConv1D(5, 3, padding="same")(L.UpSampling1D(2)(x))
+        return L.Dense(3)(L.Flatten()(L.Cropping1D((1, 2))(L.ELU(0.5)(x))))
+
+    def towers(inputs):
+        a, b = L.Dense(6, activation="tanh")(inputs), L.Dense(6)(inputs)
+        cosine = L.Dot(-1, normalize=True)([a, b])
+        x = L.Concatenate()([cosine, L.Subtract()([a, b]), L.Maximum()([a, b]), L.Average()([a, b])])
+        return L.Dense(3)(L.BatchNormalization(momentum=0.9)(L.GaussianNoise(0.0)(x)))
+
+    for i, (net, shape, ids) in enumerate(((text_cnn, (9,), 17), (wave_net, (8, 2), 0), (towers, (5,), 0))):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(5000 + i)
+        r = rng("sequences", i)
+        inputs = keras.Input(shape, dtype="int32" if ids else None)
+        model = keras.Model(inputs, L.Softmax()(net(inputs)))
+        stir(model, r)
+        draw = lambda n: r.integers(0, ids, (n, *shape)).astype(np.int32) if ids else r.normal(0.3, 1, (n, *shape)).astype(np.float32)
+        entry = keep(model, net.__name__, draw(4), check=not ids)
+        x, y = draw(44), r.integers(0, 3, 44).astype(np.int32)
+        if not ids:
+            why = train(model, entry, x, y, "sparse_categorical_crossentropy", "SGD", {"learning_rate": 0.02, "momentum": 0.9})
+            assert why is None, (net.__name__, why)
+
+
 def make():
     shutil.rmtree(FOLDER, ignore_errors=True)
     os.makedirs(FOLDER)
@@ -633,6 +670,7 @@ def make():
     norm_models()
     residual_net()
     transposed_nets()
+    sequence_nets()
     dump = lambda v: json.dumps(v, separators=(",", ":"), ensure_ascii=False)
     with open(os.path.join(FOLDER, "nets.json"), "w") as f:
         f.write('{"versions":' + dump(versions()) + ',\n"nets":[\n' + ",\n".join(map(dump, nets)) + "\n]}\n")
