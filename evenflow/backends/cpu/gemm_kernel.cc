@@ -51,7 +51,16 @@ int64_t panel_width() {
   return kVectors * int64_t(hn::Lanes(hn::ScalableTag<T>()));
 }
 
-// C[0..kM)[kV vectors] (+)= A[kM][k] B[k][kV vectors]; kPart: of the last vector only `last` lanes.
+// The last vector of a row: all of it; its first `last` lanes; or so few that half a vector holds
+// them, which takes half the time where a core does a 512-bit operation as two halves.
+enum class Tail { whole, part, half };
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+constexpr bool kHalves = true;
+#else
+constexpr bool kHalves = false;
+#endif
+
+// C[0..kM)[kV vectors] (+)= A[kM][k] B[k][kV vectors].
 template <class T>
 struct Block {
   int64_t k;
@@ -64,43 +73,54 @@ struct Block {
   bool add;
   int64_t last;
 };
-template <int kM, int kV, bool kPart, class T>
+template <class D, class T>
+HWY_INLINE void put(D d, hn::Vec<D> v, bool add, T* to) {
+  hn::StoreU(add ? hn::Add(hn::LoadU(d, to), v) : v, d, to);
+}
+template <class D, class M, class T>
+HWY_INLINE void put_part(D d, hn::Vec<D> v, bool add, M mask, T* to) {
+  hn::BlendedStore(add ? hn::Add(hn::MaskedLoad(mask, d, to), v) : v, mask, d, to);
+}
+template <int kM, int kV, Tail kTail, class T>
 void micro(const Block<T>& x) {
   const hn::ScalableTag<T> d;
+  const hn::CappedTag<T, kTail == Tail::half ? hn::MaxLanes(d) / 2 : hn::MaxLanes(d)> dt;
   using V = hn::Vec<decltype(d)>;
+  using VT = hn::Vec<decltype(dt)>;
+  constexpr int kWhole = kTail == Tail::whole ? kV : kV - 1, kMost = std::max(kWhole, 1);
   const int64_t lanes = int64_t(hn::Lanes(d));
-  const auto mask = hn::FirstN(d, size_t(x.last));
-  V sum[kM][kV];
+  const auto mask = hn::FirstN(dt, size_t(x.last));
+  V sum[kM][kMost];
+  VT rest[kM];
   EVENFLOW_UNROLL
   for (int i = 0; i < kM; ++i) {
     EVENFLOW_UNROLL
-    for (int v = 0; v < kV; ++v) sum[i][v] = hn::Zero(d);
+    for (int v = 0; v < kWhole; ++v) sum[i][v] = hn::Zero(d);
+    rest[i] = hn::Zero(dt);
   }
   const T *a = x.a, *b = x.b;
   for (int64_t p = 0; p < x.k; ++p, a += x.a_k, b += x.b_k) {
-    V right[kV];
+    V right[kMost];
+    VT right_rest = hn::Zero(dt);
     EVENFLOW_UNROLL
-    for (int v = 0; v < kV; ++v)
-      right[v] = kPart && v == kV - 1 ? hn::MaskedLoad(mask, d, b + v * lanes)
-                                      : hn::LoadU(d, b + v * lanes);
+    for (int v = 0; v < kWhole; ++v) right[v] = hn::LoadU(d, b + v * lanes);
+    if constexpr (kTail != Tail::whole) right_rest = hn::MaskedLoad(mask, dt, b + kWhole * lanes);
     EVENFLOW_UNROLL
     for (int i = 0; i < kM; ++i) {
-      const V left = hn::Set(d, a[i * x.a_row]);
+      const T left = a[i * x.a_row];
       EVENFLOW_UNROLL
-      for (int v = 0; v < kV; ++v) sum[i][v] = hn::MulAdd(left, right[v], sum[i][v]);
+      for (int v = 0; v < kWhole; ++v)
+        sum[i][v] = hn::MulAdd(hn::Set(d, left), right[v], sum[i][v]);
+      if constexpr (kTail != Tail::whole)
+        rest[i] = hn::MulAdd(hn::Set(dt, left), right_rest, rest[i]);
     }
   }
   EVENFLOW_UNROLL
   for (int i = 0; i < kM; ++i) {
+    T* to = x.c + i * x.ldc;
     EVENFLOW_UNROLL
-    for (int v = 0; v < kV; ++v) {
-      T* to = x.c + i * x.ldc + v * lanes;
-      if (kPart && v == kV - 1)
-        hn::BlendedStore(x.add ? hn::Add(hn::MaskedLoad(mask, d, to), sum[i][v]) : sum[i][v], mask,
-                         d, to);
-      else
-        hn::StoreU(x.add ? hn::Add(hn::LoadU(d, to), sum[i][v]) : sum[i][v], d, to);
-    }
+    for (int v = 0; v < kWhole; ++v) put(d, sum[i][v], x.add, to + v * lanes);
+    if constexpr (kTail != Tail::whole) put_part(dt, rest[i], x.add, mask, to + kWhole * lanes);
   }
 }
 
@@ -110,18 +130,26 @@ template <class T>
 struct Micros {
   Micro<T> full, rows[kRows + 1];
 };
-template <int kV, bool kPart, class T>
+template <int kV, Tail kTail, class T>
 constexpr Micros<T> micros() {
-  return {micro<full_rows(kV), kV, kPart, T>,
-          {nullptr, micro<1, kV, kPart, T>, micro<2, kV, kPart, T>, micro<3, kV, kPart, T>,
-           micro<4, kV, kPart, T>, micro<5, kV, kPart, T>, micro<6, kV, kPart, T>}};
+  return {micro<full_rows(kV), kV, kTail, T>,
+          {nullptr, micro<1, kV, kTail, T>, micro<2, kV, kTail, T>, micro<3, kV, kTail, T>,
+           micro<4, kV, kTail, T>, micro<5, kV, kTail, T>, micro<6, kV, kTail, T>}};
 }
-template <bool kPart, class T>
-constexpr Micros<T> kMicros[] = {micros<1, kPart, T>(), micros<2, kPart, T>(),
+template <Tail kTail, class T>
+constexpr Micros<T> kMicros[] = {micros<1, kTail, T>(), micros<2, kTail, T>(),
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_NEON
-                                 micros<3, kPart, T>(), micros<4, kPart, T>()
+                                 micros<3, kTail, T>(), micros<4, kTail, T>()
 #endif
 };
+template <class T>
+const Micros<T>& micros_of(int64_t vectors, int64_t last, int64_t lanes) {
+  if constexpr (kHalves)
+    if (last <= lanes / 2) return kMicros<Tail::half, T>[vectors - 1];
+  if constexpr (kMasksMemory)
+    if (last < lanes) return kMicros<Tail::part, T>[vectors - 1];
+  return kMicros<Tail::whole, T>[vectors - 1];
+}
 
 // Rows of the transposed B are columns here: four by four through registers.
 template <class T>
@@ -245,8 +273,8 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
           const int64_t column = j * panel, columns = std::min(panel, g.n - column);
           const int64_t vectors = vectors_of(columns), wide = vectors * lanes;
           const bool whole = columns == wide, masked = kMasksMemory && !whole;
-          const Micros<T>& micros =
-              (masked ? kMicros<kMasksMemory, T> : kMicros<false, T>)[vectors - 1];
+          const int64_t last = columns - (vectors - 1) * lanes;
+          const Micros<T>& micros = micros_of<T>(vectors, last, lanes);
           const int64_t full = full_rows(int(vectors));
           const bool here = j < packed_from;
           Block<T> x{.k = depth,
@@ -257,7 +285,7 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
                      .b_k = here ? g.ldb : wide,
                      .ldc = whole || masked ? ldc : wide,
                      .add = add && (whole || masked),
-                     .last = columns - (vectors - 1) * lanes};
+                     .last = last};
           for (int64_t i = i0, rows; i < i1; i += rows) {
             rows = i1 - i >= full ? full : std::min<int64_t>(kRows, i1 - i);
             const Micro<T> f = rows == full ? micros.full : micros.rows[rows];
