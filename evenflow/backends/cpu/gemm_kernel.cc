@@ -107,12 +107,12 @@ void micro(const Block<T>& x) {
     if constexpr (kTail != Tail::whole) right_rest = hn::MaskedLoad(mask, dt, b + kWhole * lanes);
     EVENFLOW_UNROLL
     for (int i = 0; i < kM; ++i) {
-      const T left = a[i * x.a_row];
+      const V left = hn::Set(d, a[i * x.a_row]);
       EVENFLOW_UNROLL
-      for (int v = 0; v < kWhole; ++v)
-        sum[i][v] = hn::MulAdd(hn::Set(d, left), right[v], sum[i][v]);
-      if constexpr (kTail != Tail::whole)
-        rest[i] = hn::MulAdd(hn::Set(dt, left), right_rest, rest[i]);
+      for (int v = 0; v < kWhole; ++v) sum[i][v] = hn::MulAdd(left, right[v], sum[i][v]);
+      if constexpr (kTail == Tail::part) rest[i] = hn::MulAdd(left, right_rest, rest[i]);
+      if constexpr (kTail == Tail::half)
+        rest[i] = hn::MulAdd(hn::LowerHalf(dt, left), right_rest, rest[i]);
     }
   }
   EVENFLOW_UNROLL
