@@ -250,7 +250,7 @@ void one(const Gemm& g, const T* a, const T* b, T* c) {
   const int64_t groups = (panels + group - 1) / group;
   const double work = column_work * double(width) * double(group);
   // Up to some ten microseconds one thread is faster: what follows finds all of it in one cache.
-  constexpr double kAlone = 1e6;
+  constexpr double kAlone = 2e5;
   const int64_t grain = double(g.m) * double(g.n) * double(g.k) < kAlone
                             ? parts * row_blocks * groups
                             : std::max<int64_t>(1, int64_t(131072 / work));
