@@ -2,7 +2,7 @@
 JOBS ?= $(shell nproc)
 BUILD := cmake --build build -j$(JOBS)
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-all bench bench-gpu bench-peers docs format check install clean new-op
+.PHONY: help setup build demo test test-all bench bench-check bench-gpu bench-peers docs format check install clean new-op
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test-all: test  ## run every test, the slow ones and the other presets too
 
 bench: build  ## measure batch norm, training, inference and start-up
 	tools/bench.sh
+
+bench-check: build  ## fail where this tree runs 10 % more instructions than recorded (needs valgrind)
+	@python3 bench/check.py
 
 format:  ## let clang-format lay out the sources
 	@tools/sources.sh | xargs clang-format -i

@@ -171,6 +171,9 @@ foreach(check includes words pages)
   set_tests_properties(check_${check} PROPERTIES LABELS fast)
 endforeach()
 
+add_test(NAME bench_check COMMAND Python3::Interpreter -B ${PROJECT_SOURCE_DIR}/bench/check_test.py)
+set_tests_properties(bench_check PROPERTIES LABELS fast)
+
 function(evenflow_install_test name label kind)
   set(choices "")
   foreach(option ONEDNN HDF5 THREADS STATIC)
