@@ -167,6 +167,7 @@ def page(record):
         for title, text in record["single"]:
             lines.append(f"| {title} | {text} |")
         lines.append("")
+    lines += ["The limits of this work, worked out: [benchmarks-limits.md](benchmarks-limits.md).", ""]
     return "\n".join(lines)
 
 
