@@ -72,7 +72,8 @@ def timed(work, seconds, least=10):
 
 class Torch:
     """Channels-last memory throughout. Strided convolutions pad as Keras does (one row more at the end
-    than at the start), by a step of its own only when losses are compared: with --weights."""
+    than at the start), by a step of its own only when losses are compared: with --weights. As "inductor"
+    it is compiled by torch.compile, which needs g++."""
 
     def __init__(self, options):
         import torch
@@ -138,7 +139,8 @@ class Torch:
                         for target, value in zip((m.weight, m.bias, m.running_mean, m.running_var),
                                                  (w, take(), take(), take())):
                             target.copy_(value)
-        return net.to(memory_format=torch.channels_last)
+        net = net.to(memory_format=torch.channels_last)
+        return torch.compile(net) if options.peer == "inductor" else net
 
     def data(self):
         x, y = (self.torch.tensor(v) for v in batch_of(self.options))
@@ -351,7 +353,7 @@ class Runtime:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", choices=["bn", "train", "infer"])
-    parser.add_argument("--peer", choices=["torch", "tf", "onnxruntime", "openvino"], default="torch")
+    parser.add_argument("--peer", choices=["torch", "inductor", "tf", "onnxruntime", "openvino"], default="torch")
     parser.add_argument("--model", choices=["resnet20", "mlp"], default="resnet20")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
@@ -368,7 +370,7 @@ def main():
     options = parser.parse_args()
     options.extents = [int(v) for v in options.shape.split(",")]
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    peer = {"torch": Torch, "tf": Tf}.get(options.peer, Runtime)(options)
+    peer = {"torch": Torch, "inductor": Torch, "tf": Tf}.get(options.peer, Runtime)(options)
     result = getattr(peer, options.bench)()
     result |= {"bench": options.bench, "peer": options.peer, "version": peer.version, "dtype": options.dtype,
                "threads": options.threads}
