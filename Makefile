@@ -22,7 +22,8 @@ test: build  ## run the fast tests
 
 test-all: test  ## run every test, the slow ones and the other presets too
 	ctest --preset release -L slow
-	@for preset in debug asan tsan portable eigen static; do tools/test_preset.sh $$preset || exit 1; done
+	@for preset in debug asan tsan portable own static; do tools/test_preset.sh $$preset || exit 1; done
+	tools/test_preset.sh neon --only '^((core|graph|ops|cpu)_test|isa_neon_.*)$$'
 
 bench: build  ## measure batch norm, training, inference and start-up
 	tools/bench.sh

@@ -9,8 +9,6 @@ find_package(Threads REQUIRED)
 if(EVENFLOW_ONEDNN)
   # tools/setup.sh puts it there. Another place: -Ddnnl_DIR=...
   find_package(dnnl 3.2 REQUIRED HINTS ${PROJECT_SOURCE_DIR}/build/env)
-else()
-  find_package(Eigen3 3.4 REQUIRED NO_MODULE)
 endif()
 if(EVENFLOW_THREADS STREQUAL "openmp")
   find_package(OpenMP REQUIRED COMPONENTS CXX)

@@ -2,13 +2,11 @@
 
 # What a room is compiled and linked against, beyond what all have.
 set(uses_all fmt::fmt nlohmann_json::nlohmann_json Threads::Threads)
+set(uses_ops hwy::hwy)
 if(EVENFLOW_ONEDNN)
-  set(gemm DNNL::dnnl)
-else()
-  set(gemm Eigen3::Eigen)
+  list(APPEND uses_ops DNNL::dnnl)
 endif()
-set(uses_ops hwy::hwy ${gemm})
-set(uses_backends_cpu hwy::hwy ${gemm})
+set(uses_backends_cpu ${uses_ops})
 set(uses_backends_gpu ${CMAKE_DL_LIBS})
 if(EVENFLOW_THREADS STREQUAL "openmp")
   list(APPEND uses_backends_cpu OpenMP::OpenMP_CXX)
@@ -28,12 +26,10 @@ endfunction()
 # Sets sources, tests and slow_tests: the files of a room that belong to this configuration.
 macro(evenflow_room_files room)
   file(GLOB_RECURSE files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/evenflow/${room}/*.cc)
-  # Of these families exactly one member is built.
-  if(EVENFLOW_ONEDNN)
-    list(FILTER files EXCLUDE REGEX "_eigen(_test|\\.cpu)?\\.cc$")
-  else()
+  if(NOT EVENFLOW_ONEDNN)
     list(FILTER files EXCLUDE REGEX "_onednn(_test|\\.cpu)?\\.cc$")
   endif()
+  # Of this family exactly one member is built.
   foreach(threads openmp std none)
     if(NOT threads STREQUAL EVENFLOW_THREADS)
       list(FILTER files EXCLUDE REGEX "/parallel_${threads}\\.cc$")

@@ -650,7 +650,7 @@ Complaints threads(const Point& p) {
       }
     };
     for (auto& k : op.kernels())
-      if (k.name.find("onednn") == std::string::npos && k.name.find("eigen") == std::string::npos &&
+      if (k.name.find("onednn") == std::string::npos &&
           (!k.declines || k.declines({p.sigs, out}, attrs.get()).empty()))
         check("kernel " + k.name, [&] { return k.prepare({p.sigs, out}, attrs.get()); });
     if (op.loop && total_bytes(p.sigs) < kSmall) check("loop", [&] { return of_loop(op, attrs); });

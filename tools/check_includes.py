@@ -26,7 +26,6 @@ RUNTIME = set("core format graph ops backends".split())
 KEEPERS = {
     r"omp\.h": r"evenflow/backends/cpu/",
     r"(oneapi/dnnl/)?dnnl\w*\.hp*": r"_onednn(_test|\.cpu)?\.(cc|h)$",
-    r"(Eigen|unsupported/Eigen)/.*": r"_eigen(_test|\.cpu)?\.(cc|h)$",
     r"hdf5\w*\.h": r"evenflow/format/hdf5_writer\.cc$|_test\.cc$",
     r"zip\.h": r"evenflow/format/",
     r"CLI/.*": r"cli/",

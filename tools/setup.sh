@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(cmake ninja-build make g++ pkg-config python3 python3-venv
-  libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzip-dev zlib1g-dev libhdf5-dev libeigen3-dev
+  libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzip-dev zlib1g-dev libhdf5-dev
   libgtest-dev libgmock-dev libbenchmark-dev)
 # Nothing fails without these; they come along where we may install.
 conveniences=(ccache clang-format)
@@ -49,7 +49,7 @@ if ! cmp -s cmake/requirements.txt build/env/requirements.txt; then
   if ! build/env/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
       --retries 5 -r cmake/requirements.txt; then
     echo "setup: pip could not install cmake/requirements.txt (oneDNN, 60 MB) into build/env; it needs the Python package" >&2
-    echo "  index, or a mirror named by PIP_INDEX_URL. Without oneDNN: cmake --preset eigen && cmake --build --preset eigen" >&2
+    echo "  index, or a mirror named by PIP_INDEX_URL. Without oneDNN: cmake --preset own && cmake --build --preset own" >&2
     exit 1
   fi
   # A wheel holds no links, so it brings the library three times.

@@ -51,10 +51,11 @@ HWY_EXPORT(finite_of);
 }  // namespace evenflow::cpu
 
 namespace evenflow {
+using namespace cpu;  // one target alone is dispatched to by its namespace
 KERNEL(all_finite, NoAttrs, vector) {
   return {.run = [](const Call& c, const NoAttrs&) {
     bool ok = true;
-    for (auto& v : c.in) ok &= HWY_DYNAMIC_DISPATCH(cpu::finite_of)(v.dtype(), v.data, v.count());
+    for (auto& v : c.in) ok &= HWY_DYNAMIC_DISPATCH(finite_of)(v.dtype(), v.data, v.count());
     *c.out[0].as<bool>() = ok;
   }};
 }

@@ -192,6 +192,7 @@ HWY_EXPORT(depthwise_forward);
 HWY_EXPORT(depthwise_input_grad);
 HWY_EXPORT(depthwise_kernel_grad);
 }  // namespace cpu
+using namespace cpu;  // one target alone is dispatched to by its namespace
 
 namespace {
 enum class Pass { forward, input_grad, kernel_grad };
@@ -232,11 +233,11 @@ KernelSheet<Conv2DAttrs> sheet() {
             const cpu::DepthwisePlan p = plan_of(pass, sig, a);
             return {[p](const Call& c) {
                       if constexpr (pass == Pass::forward)
-                        HWY_DYNAMIC_DISPATCH(cpu::depthwise_forward)(p, c);
+                        HWY_DYNAMIC_DISPATCH(depthwise_forward)(p, c);
                       else if constexpr (pass == Pass::input_grad)
-                        HWY_DYNAMIC_DISPATCH(cpu::depthwise_input_grad)(p, c);
+                        HWY_DYNAMIC_DISPATCH(depthwise_input_grad)(p, c);
                       else
-                        HWY_DYNAMIC_DISPATCH(cpu::depthwise_kernel_grad)(p, c);
+                        HWY_DYNAMIC_DISPATCH(depthwise_kernel_grad)(p, c);
                     },
                     checked_mul(p.chunks, p.each)};
           }};

@@ -300,6 +300,7 @@ HWY_EXPORT(direct_lanes);
 HWY_EXPORT(direct_pass);
 HWY_EXPORT(direct_products);
 }  // namespace cpu
+using namespace cpu;  // one target alone is dispatched to by its namespace
 
 namespace {
 using cpu::DirectPass;
@@ -379,7 +380,7 @@ void input_grad(const InputGrad& plan, const float* kernel, const float* dy, flo
         for (int64_t o = 0; o < g.filters; ++o)
           for (int64_t c = 0; c < g.c; ++c) *to++ = from[c * g.filters + o];
       }
-    HWY_DYNAMIC_DISPATCH(cpu::direct_pass)
+    HWY_DYNAMIC_DISPATCH(direct_pass)
     (plan.passes[i], dy, u, dx + (h.first * g.w.in + w.first) * g.c,
      scratch + rounded(g.h.size * g.w.size * g.c * g.filters));
     u = to;
@@ -402,7 +403,7 @@ std::string declines(Pass pass, const CallSig& c, const Conv2DAttrs& a) {
   const ConvGeometry g = geometry_of(pass, c, a);
   if (g.groups != 1) return "groups";
   if (g.h.dilation != 1 || g.w.dilation != 1) return "dilated";
-  const int64_t lanes = HWY_DYNAMIC_DISPATCH(cpu::direct_lanes)();
+  const int64_t lanes = HWY_DYNAMIC_DISPATCH(direct_lanes)();
   if ((pass == Pass::input_grad ? g.c : g.filters) < lanes)
     return "fewer channels than a vector has";
 #ifdef EVENFLOW_ONEDNN  // what it has been measured to be faster at: bench/conv_bench.cc
@@ -426,7 +427,7 @@ Prepared prepare(const CallSig& c, const Conv2DAttrs& a) {
             4 * (rounded(g.h.size * g.w.size * g.c * g.filters) + plan.scratch)};
   } else {
     const DirectPass p = forward_pass(g, pass == Pass::forward ? kMost : sums_of(g));
-    const int64_t lanes = HWY_DYNAMIC_DISPATCH(cpu::direct_lanes)();
+    const int64_t lanes = HWY_DYNAMIC_DISPATCH(direct_lanes)();
     const int64_t sums = pass == Pass::forward ? 0
                                                : g.h.size * g.w.size * g.c *
                                                      ((g.filters + lanes - 1) / lanes * lanes);
@@ -434,9 +435,9 @@ Prepared prepare(const CallSig& c, const Conv2DAttrs& a) {
               const float *x = call.in[0].as<float>(), *y = call.in[1].as<float>();
               float *out = call.out[0].as<float>(), *scratch = static_cast<float*>(call.scratch);
               if constexpr (pass == Pass::forward)
-                HWY_DYNAMIC_DISPATCH(cpu::direct_pass)(p, x, y, out, scratch);
+                HWY_DYNAMIC_DISPATCH(direct_pass)(p, x, y, out, scratch);
               else
-                HWY_DYNAMIC_DISPATCH(cpu::direct_products)(p, x, y, out, scratch, call.accumulate);
+                HWY_DYNAMIC_DISPATCH(direct_products)(p, x, y, out, scratch, call.accumulate);
             },
             4 * p.chunks * (p.x_floats + sums)};
   }

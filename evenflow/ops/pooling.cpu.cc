@@ -225,6 +225,7 @@ HWY_EXPORT(average_pool);
 HWY_EXPORT(max_pool_grad);
 HWY_EXPORT(average_pool_grad);
 }  // namespace cpu
+using namespace cpu;  // one target alone is dispatched to by its namespace
 
 namespace {
 // Positions in a window are counted in the element type.
@@ -244,7 +245,7 @@ KERNEL(max_pool2d, Pool2DAttrs, channels) {
           .declines = [](const CallSig& c, const Pool2DAttrs& a) { return declines(c.in[0], a); },
           .run =
               [](const Call& c, const Pool2DAttrs& a) {
-                HWY_DYNAMIC_DISPATCH(cpu::max_pool)(pooling(*c.in[0].sig, a), c);
+                HWY_DYNAMIC_DISPATCH(max_pool)(pooling(*c.in[0].sig, a), c);
               }};
 }
 KERNEL(average_pool2d, Pool2DAttrs, channels) {
@@ -252,7 +253,7 @@ KERNEL(average_pool2d, Pool2DAttrs, channels) {
           .declines = [](const CallSig& c, const Pool2DAttrs& a) { return declines(c.in[0], a); },
           .run =
               [](const Call& c, const Pool2DAttrs& a) {
-                HWY_DYNAMIC_DISPATCH(cpu::average_pool)(pooling(*c.in[0].sig, a), c);
+                HWY_DYNAMIC_DISPATCH(average_pool)(pooling(*c.in[0].sig, a), c);
               }};
 }
 KERNEL(max_pool2d_grad, Pool2DAttrs, channels) {
@@ -260,7 +261,7 @@ KERNEL(max_pool2d_grad, Pool2DAttrs, channels) {
           .declines = [](const CallSig& c, const Pool2DAttrs& a) { return declines(c.in[0], a); },
           .run =
               [](const Call& c, const Pool2DAttrs& a) {
-                HWY_DYNAMIC_DISPATCH(cpu::max_pool_grad)(pooling(*c.in[0].sig, a), c);
+                HWY_DYNAMIC_DISPATCH(max_pool_grad)(pooling(*c.in[0].sig, a), c);
               },
           .scratch = [](const CallSig& c, const Pool2DAttrs& a) { return scratch(c.in[0], a); }};
 }
@@ -269,7 +270,7 @@ KERNEL(average_pool2d_grad, Pool2DAttrs, channels) {
           .declines = [](const CallSig& c, const Pool2DAttrs& a) { return declines(c.in[1], a); },
           .run =
               [](const Call& c, const Pool2DAttrs& a) {
-                HWY_DYNAMIC_DISPATCH(cpu::average_pool_grad)(pooling(*c.in[1].sig, a), c);
+                HWY_DYNAMIC_DISPATCH(average_pool_grad)(pooling(*c.in[1].sig, a), c);
               },
           .scratch = [](const CallSig& c, const Pool2DAttrs& a) { return scratch(c.in[1], a); }};
 }

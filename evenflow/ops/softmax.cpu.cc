@@ -119,6 +119,7 @@ namespace {
 HWY_EXPORT(softmax_rows);
 }  // namespace
 }  // namespace cpu
+using namespace cpu;  // one target alone is dispatched to by its namespace
 
 namespace {
 using cpu::RowResult;
@@ -130,7 +131,7 @@ void run(RowResult result, const Call& c, F f) {
   if (!x.count()) return;
   const int64_t n = x.shape()[x.shape().rank() - 1], size = size_of(x.dtype());
   const int64_t wide = result == RowResult::loss ? 1 : n;  // of the result
-  const auto kernel = HWY_DYNAMIC_DISPATCH(cpu::softmax_rows);
+  const auto kernel = HWY_DYNAMIC_DISPATCH(softmax_rows);
   parallel_for(x.count() / n, std::max<int64_t>(1, 8192 / n), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       cpu::SoftmaxRow row{static_cast<const char*>(x.data) + r * n * size,

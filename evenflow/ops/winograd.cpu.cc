@@ -423,6 +423,7 @@ WinogradPlan winograd_plan(const WinogradGeometry& g, bool kernel_grad) {
   return p;
 }
 }  // namespace cpu
+using namespace cpu;  // one target alone is dispatched to by its namespace
 
 namespace {
 std::string declines(const CallSig& c) {
@@ -442,7 +443,7 @@ KERNEL(winograd_conv2d, WinogradAttrs, tiles) {
           .prepare = [](const CallSig& c, const WinogradAttrs& a) -> Prepared {
             const auto p = cpu::winograd_plan(winograd_geometry_of(c.in[0], c.in[1], a), false);
             return {[p](const Call& call) {
-                      HWY_DYNAMIC_DISPATCH(cpu::winograd_forward)
+                      HWY_DYNAMIC_DISPATCH(winograd_forward)
                       (p, call);
                     },
                     p.bytes()};
@@ -456,7 +457,7 @@ KERNEL(winograd_conv2d_kernel_grad, WinogradAttrs, tiles) {
             const auto p =
                 cpu::winograd_plan(winograd_geometry(c.in[0], c.in[1].shape[3], a), true);
             return {[p](const Call& call) {
-                      HWY_DYNAMIC_DISPATCH(cpu::winograd_conv2d_kernel_gradient)
+                      HWY_DYNAMIC_DISPATCH(winograd_conv2d_kernel_gradient)
                       (p, call, call.accumulate);
                     },
                     p.bytes()};

@@ -151,6 +151,7 @@ HWY_EXPORT(winograd_kernel_plain);
 HWY_EXPORT(winograd_kernel_flipped);
 HWY_EXPORT(winograd_kernel_gradient);
 }  // namespace cpu
+using namespace cpu;  // one target alone is dispatched to by its namespace
 
 namespace {
 std::string declines(const CallSig& c) {
@@ -168,9 +169,9 @@ KERNEL(winograd_kernel, WinogradKernelAttrs, vectors) {
                 const float* from = c.in[0].as<float>();
                 float* to = c.out[0].as<float>();
                 if (a.flip)
-                  HWY_DYNAMIC_DISPATCH(cpu::winograd_kernel_flipped)(from, k[2], k[3], a.tile, to);
+                  HWY_DYNAMIC_DISPATCH(winograd_kernel_flipped)(from, k[2], k[3], a.tile, to);
                 else
-                  HWY_DYNAMIC_DISPATCH(cpu::winograd_kernel_plain)(from, k[2], k[3], a.tile, to);
+                  HWY_DYNAMIC_DISPATCH(winograd_kernel_plain)(from, k[2], k[3], a.tile, to);
               }};
 }
 KERNEL(winograd_kernel_grad, WinogradKernelAttrs, vectors) {
@@ -181,7 +182,7 @@ KERNEL(winograd_kernel_grad, WinogradKernelAttrs, vectors) {
           .run =
               [](const Call& c, const WinogradKernelAttrs& a) {
                 const Shape& k = c.out[0].shape();
-                HWY_DYNAMIC_DISPATCH(cpu::winograd_kernel_gradient)
+                HWY_DYNAMIC_DISPATCH(winograd_kernel_gradient)
                 (c.in[0].as<float>(), k[2], k[3], a.tile, c.out[0].as<float>());
               }};
 }
