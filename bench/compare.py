@@ -25,13 +25,15 @@ TRAIN, INFER = ["train", "--model"], ["infer", "--model", "resnet20", "--batch"]
 BN_SHAPES = ["32,56,56,64", "32,28,28,128", "32,14,14,256", "8,112,112,64", "128,1024", "4096,256"]
 # title, arguments of both, peers, bar, what DESIGN.md has from another machine (best of the peers, ms)
 ROWS = [
-    ("ResNet-20 step, batch 128, f32", TRAIN + ["resnet20", "--batch", "128"], ["torch", "inductor", "tf"], 0.42, 198),
+    ("ResNet-20 step, batch 128, f32", TRAIN + ["resnet20", "--batch", "128"], ["torch", "inductor", "tf", "jax"], 0.42, 198),
     ("ResNet-20 step, batch 128, bf16", TRAIN + ["resnet20", "--batch", "128", "--dtype", "bf16"], ["torch"], 0.45, 92),
-    ("MLP with BN step, batch 60, f32", TRAIN + ["mlp", "--batch", "60"], ["torch", "inductor", "tf"], 0.30, 0.83),
+    ("MLP with BN step, batch 60, f32", TRAIN + ["mlp", "--batch", "60"], ["torch", "inductor", "tf", "jax"], 0.30, 0.83),
     ("ResNet-20 inference, batch 128, f32", INFER + ["128"], ["torch", "tf", "onnxruntime", "openvino"], 0.65, 31.5),
     ("ResNet-20 inference, batch 1, f32", INFER + ["1"], ["torch", "tf", "onnxruntime", "openvino"], 0.90, 0.34),
     ("ResNet-20 inference, batch 128, bf16", INFER + ["128", "--dtype", "bf16"], ["openvino"], 1.0, 7.1),
 ]
+NAMES = {"torch": "PyTorch", "inductor": "torch.compile", "tf": "TensorFlow", "jax": "JAX",
+         "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 BN_ROWS = [("BN+ReLU forward and backward", ["--pass", "both", "--relu"], 0.50),
            ("BN forward", ["--pass", "forward"], 1.0),
            ("BN inference", ["--pass", "inference"], 1.05)]
@@ -110,7 +112,6 @@ def machine():
 
 
 def page(record):
-    names = {"torch": "PyTorch", "inductor": "torch.compile", "tf": "TensorFlow", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
     versions = {}
     lines = ["# Benchmarks", "",
              "Written by `make bench-peers` (bench/compare.py): Evenflow and its peers by turns in one run, "
@@ -121,16 +122,16 @@ def page(record):
     for row in record["rows"]:
         for name, s in row["sides"].items():
             if s["version"]:
-                versions[names[name]] = s["version"]
+                versions[NAMES[name]] = s["version"]
     lines += ["Peers: " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) + ".", "",
               "## Nets", "",
-              "| work | Evenflow | " + " | ".join(names.values()) +
+              "| work | Evenflow | " + " | ".join(NAMES.values()) +
               " | ratio of medians | of bests | bar | best peer in DESIGN.md |",
-              "|---|---|" + "---|" * len(names) + "---|---|---|---|"]
+              "|---|---|" + "---|" * len(NAMES) + "---|---|---|---|"]
     for row in (r for r in record["rows"] if "reference" in r):
         s = row["sides"]
         lines.append(f"| {row['title']} | {cell(s['evenflow'])} | " +
-                     " | ".join(cell(s[n]) if n in s else "" for n in names) +
+                     " | ".join(cell(s[n]) if n in s else "" for n in NAMES) +
                      f" | {verdict(row['median'], row['bar'])} | {verdict(row['best'], row['bar'])} | "
                      f"{row['bar']} | {row['reference']} |")
     lines += ["", "Peak memory of the process (MB): " + "; ".join(

@@ -6,12 +6,13 @@
 
 w.npz is what `evenflow bench train --save-weights w.npz` writes. With it, and with the same batch (drawn
 here as there), the first losses are to be equal but for rounding. Only the peer that is asked for is imported:
-torch, tensorflow with keras, onnxruntime (with torch, onnx, onnxscript) or openvino (with torch).
+torch, tensorflow with keras, jax, onnxruntime (with torch, onnx, onnxscript) or openvino (with torch).
 """
 import argparse
 import importlib
 import json
 import os
+import re
 import tempfile
 import time
 
@@ -43,6 +44,11 @@ def batch_of(options):
     shape = (784,) if options.model == "mlp" else (32, 32, 3)
     n = options.batch or (60 if options.model == "mlp" and options.bench == "train" else 128)
     return normal_data((n, *shape), 7), np.arange(n) % 10
+
+
+def blocks_of(options):
+    """Of each of a ResNet's three stages."""
+    return (int(options.model.removeprefix("resnet")) - 2) // 6
 
 
 def arrays(path):
@@ -117,12 +123,14 @@ class Torch:
             net = nn.Sequential(*layers, nn.Linear(c, 10))
             parts = [m for m in net if not isinstance(m, nn.Sigmoid)]
         else:
-            layers, c = [ConvBN(3, 16, 3, 1), nn.ReLU(inplace=True)], 16
+            c = 16 * options.width
+            layers = [ConvBN(3, c, 3, 1), nn.ReLU(inplace=True)]
             for stage in range(3):
-                for block in range(3):
-                    layers.append(Block(c, 16 << stage, 2 if stage and not block else 1))
-                    c = 16 << stage
-            net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+                for block in range(blocks_of(options)):
+                    filters = (16 << stage) * options.width
+                    layers.append(Block(c, filters, 2 if stage and not block else 1))
+                    c = filters
+            net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 10))
             parts.append(net[-1])
         if options.weights:
             given = iter(arrays(options.weights))
@@ -251,10 +259,10 @@ class Tf:
                 x = L.Activation("sigmoid")(made(L.BatchNormalization(), made(L.Dense(100), x)))
         else:
             inputs = keras.Input((32, 32, 3))
-            x = L.ReLU()(conv_bn(inputs, 16, 3, 1))
+            x = L.ReLU()(conv_bn(inputs, 16 * options.width, 3, 1))
             for stage in range(3):
-                for block in range(3):
-                    filters, stride = 16 << stage, 2 if stage and not block else 1
+                for block in range(blocks_of(options)):
+                    filters, stride = (16 << stage) * options.width, 2 if stage and not block else 1
                     y = conv_bn(L.ReLU()(conv_bn(x, filters, 3, stride)), filters, 3, 1)
                     x = L.ReLU()(L.Add()([y, conv_bn(x, filters, 1, stride) if stride > 1 else x]))
             x = L.GlobalAveragePooling2D()(x)
@@ -317,6 +325,99 @@ class Tf:
         return timed(lambda: run(x, gamma, beta, r), o.seconds)
 
 
+class Jax:
+    """One jitted function a step; its inputs' memory is given for its outputs."""
+
+    def __init__(self, options):
+        if options.bench != "train" or options.dtype != "f32":
+            raise SystemExit("peers: JAX is timed in training steps in f32 only")
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:options.threads])  # it has no option for this
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        self.jax = importlib.import_module("jax")
+        self.options, self.version = options, self.jax.__version__
+
+    def logits(self, x, weight, statistic):
+        """weight(shape) and statistic(shape, first, update) give the next array, in the order of the layers."""
+        jax, numpy, options = self.jax, self.jax.numpy, self.options
+
+        def bn(x):
+            axes, c = tuple(range(x.ndim - 1)), (x.shape[-1],)
+            gamma, beta = weight(c, 1), weight(c, 0)
+            mean, variance = x.mean(axes), x.var(axes)
+            statistic(c, 0, mean)
+            statistic(c, 1, variance)
+            return (x - mean) * jax.lax.rsqrt(variance + 1e-3) * gamma + beta
+
+        def conv_bn(x, filters, size, stride):
+            return bn(jax.lax.conv_general_dilated(
+                x, weight((size, size, x.shape[-1], filters)), (stride, stride), "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC")))
+
+        def dense(x, units):
+            return x @ weight((x.shape[-1], units)) + weight((units,), 0)
+
+        if options.model == "mlp":
+            for _ in range(3):
+                x = jax.nn.sigmoid(bn(dense(x, 100)))
+            return dense(x, 10)
+        x = numpy.maximum(conv_bn(x, 16 * options.width, 3, 1), 0)
+        for stage in range(3):
+            for block in range(blocks_of(options)):
+                filters, stride = (16 << stage) * options.width, 2 if stage and not block else 1
+                y = conv_bn(numpy.maximum(conv_bn(x, filters, 3, stride), 0), filters, 3, 1)
+                x = numpy.maximum(y + (conv_bn(x, filters, 1, stride) if stride > 1 else x), 0)
+        return dense(x.mean((1, 2)), 10)
+
+    def first(self, x):
+        """The weights and the statistics to start from: those that are given, or new ones."""
+        random, weights, statistics = np.random.default_rng(1), [], []
+        given = iter(arrays(self.options.weights)) if self.options.weights else None
+
+        def new(shape, value=None):
+            if given:
+                v = next(given)
+                assert v.shape == shape, (v.shape, shape)
+            elif value is None:
+                v = random.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)
+            else:
+                v = np.full(shape, value)
+            return self.jax.numpy.array(v, np.float32)
+
+        def weight(shape, value=None):
+            weights.append(new(shape, value))
+            return weights[-1]
+
+        self.logits(x[:2], weight, lambda shape, value, _: statistics.append(new(shape, value)))
+        return weights, statistics
+
+    def train(self):
+        jax, numpy = self.jax, self.jax.numpy
+        x, y = (numpy.array(v) for v in batch_of(self.options))
+        momentum = 0 if self.options.model == "mlp" else 0.9
+
+        def loss(weights, statistics):
+            w, s, moved = iter(weights), iter(statistics), []
+            logits = self.logits(x, lambda *_: next(w), lambda shape, first, found:
+                                 moved.append(0.99 * next(s) + 0.01 * jax.lax.stop_gradient(found)))
+            return -numpy.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), moved
+
+        def step(weights, statistics, velocities):
+            (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(weights, statistics)
+            velocities = [momentum * v - 0.1 * g for v, g in zip(velocities, gradients)]
+            return value, [w + v for w, v in zip(weights, velocities)], statistics, velocities
+
+        run = jax.jit(step, donate_argnums=(0, 1, 2))
+        weights, statistics = self.first(x)
+        state, losses = [weights, statistics, [numpy.zeros_like(w) for w in weights]], []
+
+        def work():
+            value, *state[:] = run(*state)
+            jax.block_until_ready(state)
+            losses.append(float(value))
+
+        return timed(work, self.options.seconds) | {"losses": losses[:10]}
+
+
 class Runtime:
     """Inference of PyTorch's net by ONNX Runtime or OpenVINO."""
 
@@ -353,8 +454,9 @@ class Runtime:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", choices=["bn", "train", "infer"])
-    parser.add_argument("--peer", choices=["torch", "inductor", "tf", "onnxruntime", "openvino"], default="torch")
-    parser.add_argument("--model", choices=["resnet20", "mlp"], default="resnet20")
+    parser.add_argument("--peer", choices=["torch", "inductor", "tf", "jax", "onnxruntime", "openvino"], default="torch")
+    parser.add_argument("--model", default="resnet20", help="mlp, or resnet8, 14, 20, ...: 6n + 2 layers")
+    parser.add_argument("--width", type=int, default=1, help="of a ResNet: its channels are this many times 16, 32, 64")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--weights", default="", help="weights to start from, as --save-weights writes them")
@@ -368,9 +470,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--json", action="store_true", help="taken for likeness; the output is JSON always")
     options = parser.parse_args()
+    if options.model != "mlp" and not (re.fullmatch("resnet[0-9]+", options.model) and int(options.model[6:]) % 6 == 2
+                                       and blocks_of(options) > 0):
+        parser.error(f"--model is {options.model}, expected mlp or resnetD with D = 6n + 2 from 8")
     options.extents = [int(v) for v in options.shape.split(",")]
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    peer = {"torch": Torch, "inductor": Torch, "tf": Tf}.get(options.peer, Runtime)(options)
+    peer = {"torch": Torch, "inductor": Torch, "tf": Tf, "jax": Jax}.get(options.peer, Runtime)(options)
     result = getattr(peer, options.bench)()
     result |= {"bench": options.bench, "peer": options.peer, "version": peer.version, "dtype": options.dtype,
                "threads": options.threads}
@@ -378,7 +483,7 @@ def main():
         result |= {"shape": options.extents, "pass": options.passes, "layout": options.layout,
                    "relu": options.relu, "add": options.add}
     else:
-        result |= {"model": options.model, "batch": len(batch_of(options)[0])}
+        result |= {"model": options.model, "width": options.width, "batch": len(batch_of(options)[0])}
     print(json.dumps(result))
 
 

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -89,6 +90,7 @@ Tensor normal_data(const Shape& s, uint64_t seed) {
 
 // ---- nets
 
+constexpr int64_t kMostLayers = 1202;  // the deepest of He et al. 2016
 SymbolicTensor conv_bn(const SymbolicTensor& x, int64_t filters, int64_t size, int64_t stride) {
   auto y = Conv2D({.filters = filters,
                    .kernel_size = size,
@@ -98,20 +100,20 @@ SymbolicTensor conv_bn(const SymbolicTensor& x, int64_t filters, int64_t size, i
                    .kernel_initializer = "he_normal"})(x);
   return BatchNormalization()(y);
 }
-// He et al. 2016, section 4.2, n = 3; 1x1 convolution and batch norm on the shortcut where the
-// shape changes.
-Model resnet20() {
+// He et al. 2016, section 4.2, of 6n + 2 layers: n blocks a stage; 1x1 convolution and batch norm
+// on the shortcut where the shape changes. The stages have width times 16, 32 and 64 channels.
+Model resnet(const std::string& name, int64_t blocks, int64_t width) {
   auto in = Input({32, 32, 3});
-  auto x = ReLU()(conv_bn(in, 16, 3, 1));
+  auto x = ReLU()(conv_bn(in, 16 * width, 3, 1));
   for (int64_t stage = 0; stage < 3; ++stage)
-    for (int block = 0; block < 3; ++block) {
-      const int64_t filters = 16 << stage, stride = stage && !block ? 2 : 1;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t filters = (16 << stage) * width, stride = stage && !block ? 2 : 1;
       auto y = conv_bn(ReLU()(conv_bn(x, filters, 3, stride)), filters, 3, 1);
       auto skip = stride > 1 ? conv_bn(x, filters, 1, stride) : x;
       x = ReLU()(Add()({y, skip}));
     }
   return Model(in, Dense({.units = 10, .activation = "softmax"})(GlobalAveragePooling2D()(x)),
-               "resnet20");
+               name);
 }
 Model mlp() {
   auto in = Input({784});
@@ -120,7 +122,23 @@ Model mlp() {
     x = Activation("sigmoid")(BatchNormalization()(Dense({.units = 100})(x)));
   return Model(in, Dense({.units = 10, .activation = "softmax"})(x), "mlp");
 }
-Model net(const std::string& name) { return name == "mlp" ? mlp() : resnet20(); }
+Model net(const std::string& name, int64_t width) {
+  if (name == "mlp") {
+    if (width != 1) fail({"bench: --width is ", width, " for mlp, expected 1: only ResNets widen"});
+    return mlp();
+  }
+  constexpr std::string_view kResnet = "resnet";
+  int64_t depth = 0;
+  if (name.starts_with(kResnet)) {
+    const char* const end = name.data() + name.size();
+    auto [at, error] = std::from_chars(name.data() + kResnet.size(), end, depth);
+    if (error != std::errc() || at != end) depth = 0;
+  }
+  if (depth < 8 || depth > kMostLayers || depth % 6 != 2)
+    fail({"bench: --model is ", name, ", expected mlp or resnetD with D = 6n + 2 from 8 to ",
+          kMostLayers});
+  return resnet(name, (depth - 2) / 6, width);
+}
 
 struct Options {
   std::vector<int64_t> shape = {32, 56, 56, 64};
@@ -128,7 +146,7 @@ struct Options {
               save_weights;
   std::string activations = "automatic";
   bool relu = false, add = false, json = false;
-  int64_t batch = 0;
+  int64_t batch = 0, width = 1;
   double seconds = 3;
 };
 // Layer by layer, in the order in which the net runs: that in which others build it.
@@ -250,7 +268,7 @@ void bench_train(const Options& o) {
   else if (o.dtype != "f32")
     fail({"bench: --dtype is ", o.dtype, ", expected f32 or bf16"});
   set_random_seed(1);
-  Model m = net(o.model);
+  Model m = net(o.model, o.width);
   const bool is_mlp = o.model == "mlp";
   const int64_t batch = o.batch ? o.batch : is_mlp ? 60 : 128;
   if (!o.weights.empty()) load_weights(m, o.weights);
@@ -270,15 +288,15 @@ void bench_train(const Options& o) {
   auto t = alternate({step}, o.seconds, 10);
   nlohmann::json j = to_json(t[0]);
   add_device(j);
-  j["bench"] = "train", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype,
-  j["threads"] = thread_count();
+  j["bench"] = "train", j["model"] = o.model, j["width"] = o.width, j["batch"] = batch,
+  j["dtype"] = o.dtype, j["threads"] = thread_count();
   j["losses"] = losses;
   print(j, o.json);
 }
 void bench_infer(const Options& o) {
   if (o.dtype == "bf16") set_dtype_policy("mixed_bfloat16");
   set_random_seed(1);
-  Model m = net(o.model);
+  Model m = net(o.model, o.width);
   const int64_t batch = o.batch ? o.batch : 128;
   if (!o.weights.empty()) load_weights(m, o.weights);
   if (!o.save_weights.empty()) save_weights(m, o.save_weights);
@@ -286,8 +304,8 @@ void bench_infer(const Options& o) {
   auto t = alternate({[&] { m.predict(x, {.batch_size = batch}).data(); }}, o.seconds, 10);
   nlohmann::json j = to_json(t[0]);
   add_device(j);
-  j["bench"] = "infer", j["model"] = o.model, j["batch"] = batch, j["dtype"] = o.dtype,
-  j["threads"] = thread_count();
+  j["bench"] = "infer", j["model"] = o.model, j["width"] = o.width, j["batch"] = batch,
+  j["dtype"] = o.dtype, j["threads"] = thread_count();
   const auto y = m.predict(x, {.batch_size = batch}).to_vector();  // of the first sample
   j["output"] = std::vector<double>(y.begin(), y.begin() + 10);
   print(j, o.json);
@@ -405,8 +423,11 @@ void add_bench(CLI::App& app) {
   bn->add_option("--layout", o->layout, "nhwc or nchw")->check(CLI::IsMember({"nhwc", "nchw"}));
   for (auto* s :
        {add("train", "a training step", bench_train), add("infer", "inference", bench_infer)}) {
-    s->add_option("--model", o->model, "resnet20 or mlp")
-        ->check(CLI::IsMember({"resnet20", "mlp"}));
+    s->add_option("--model", o->model, "mlp, or resnet8, 14, 20, ...: 6n + 2 layers")
+        ->capture_default_str()
+        ->type_name("NET");
+    s->add_option("--width", o->width, "of a ResNet: its channels are this many times 16, 32, 64")
+        ->check(whole<int16_t>(1));
     s->add_option("--batch", o->batch, "samples at a time")->check(whole<int64_t>(1));
     s->add_option("--dtype", o->dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
     s->add_option("--weights", o->weights,

@@ -10,6 +10,7 @@
 #include "evenflow/evenflow.h"
 #include "evenflow/format/file.h"
 #include "evenflow/format/npy.h"
+#include "evenflow/format/npz.h"
 #include "evenflow/graph/manual.h"
 
 namespace evenflow::cli {
@@ -544,6 +545,7 @@ TEST(Bench, prints_one_json_object) {
            {{"bn", "--shape", "2,4,4,8", "--pass", "inference", "--layout", "nchw"}, {"gb_per_s"}},
            {{"train", "--model", "mlp", "--batch", "4"}, {"losses"}},
            {{"infer", "--model", "resnet20", "--batch", "1"}, {"batch"}},
+           {{"train", "--model", "resnet8", "--width", "2", "--batch", "2"}, {"losses", "width"}},
            {{"eager"}, {"add_us", "million_adds_grew_bytes"}},
            {{"startup"}, {}}}) {
     std::vector<std::string> words{"bench"};
@@ -559,10 +561,37 @@ TEST(Bench, prints_one_json_object) {
     for (auto& key : c.keys) EXPECT_TRUE(j.contains(key)) << c.words[0] << " " << key;
   }
 }
+TEST(Bench, a_ResNet_has_the_layers_and_the_channels_that_are_asked_for) {
+  const auto arrays = [](const std::string& net, const std::string& width) {
+    const Folder folder;
+    const std::string path = folder / "w.npz";
+    EXPECT_EQ(evenflow({"bench", "infer", "--model", net, "--width", width, "--batch", "1",
+                        "--seconds", "0.01", "--save-weights", path})
+                  .status,
+              0);
+    return format::read_npz(path);
+  };
+  for (int64_t n : {1, 3, 5}) {
+    const auto found = arrays(concat({"resnet", 6 * n + 2}), "1");
+    // A convolution, two of them on shortcuts, has one array, its batch norm four, the dense layer
+    // two.
+    EXPECT_EQ(found.size(), size_t(5 * (6 * n + 1 + 2) + 2));
+  }
+  EXPECT_EQ(arrays("resnet8", "3").at("0").sig.shape, Shape({3, 3, 3, 48}));
+}
 TEST(Bench, refuses_nonsense) {
   expect_usage_error({"bench"}, "subcommand is required");
   expect_usage_error({"bench", "bn", "--pass", "sideways"}, "--pass");
   expect_usage_error({"bench", "train", "--dtype", "i32"}, "--dtype");
+  for (const char* net : {"", "resnet", "resnet2", "resnet10", "resnet20x", "resnet-20",
+                          "resnet1208", "resnet99999999999999999998", "vgg"}) {
+    expect_refusal({"bench", "infer", "--model", net},
+                   concat({"--model is ", net, ", expected mlp"}));
+    expect_refusal({"bench", "train", "--model", net}, "D = 6n + 2 from 8 to 1202");
+  }
+  expect_refusal({"bench", "train", "--model", "mlp", "--width", "2"}, "--width is 2 for mlp");
+  for (const char* width : {"0", "-1", "1.5", "40000"})
+    expect_usage_error({"bench", "train", "--width", width}, "--width");
   for (const char* shape : {"", "3", "2,x", "2,0", "2,-4", "4,4x", "99999999999999999999,2"})
     expect_usage_error({"bench", "bn", "--shape", shape}, "--shape");
 }
