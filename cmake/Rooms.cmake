@@ -12,7 +12,7 @@ if(EVENFLOW_THREADS STREQUAL "openmp")
   list(APPEND uses_backends_cpu OpenMP::OpenMP_CXX)
 endif()
 if(EVENFLOW_HDF5)
-  set(uses_format PkgConfig::ZIP PkgConfig::HDF5 ZLIB::ZLIB)
+  set(uses_format hwy::hwy PkgConfig::ZIP PkgConfig::HDF5 ZLIB::ZLIB JPEG::JPEG PNG::PNG SQLite::SQLite3)
 endif()
 
 # Compiles a target as the rooms are compiled: evenflow_compile(target libraries...)

@@ -28,6 +28,9 @@ KEEPERS = {
     r"(oneapi/dnnl/)?dnnl\w*\.hp*": r"_onednn(_test|\.cpu)?\.(cc|h)$",
     r"hdf5\w*\.h": r"evenflow/format/hdf5_writer\.cc$|_test\.cc$",
     r"zip\.h": r"evenflow/format/",
+    r"zlib\.h": r"evenflow/format/",
+    r"(jpeglib|jerror|png)\.h": r"evenflow/format/image\.cc$",
+    r"sqlite3\.h": r"evenflow/format/sqlite\.cc$",
     r"CLI/.*": r"cli/",
     r"gtest/.*|gmock/.*": r"_test\.cc$|_test\w*\.h$|tests/|testing\.h$",
 }

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 packages=(cmake ninja-build make g++ pkg-config python3 python3-venv
   libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzip-dev zlib1g-dev libhdf5-dev
+  libjpeg62-turbo-dev libpng-dev libsqlite3-dev
   libgtest-dev libgmock-dev libbenchmark-dev)
 # Nothing fails without these; they come along where we may install.
 conveniences=(ccache clang-format)

@@ -2,6 +2,7 @@
 #include "evenflow/core/checksum.h"
 
 #include <array>
+#include <cstring>
 
 namespace evenflow {
 namespace {
@@ -17,9 +18,30 @@ constexpr auto kTables = [] {
     for (size_t k = 1; k < 8; ++k) t[k][i] = t[k - 1][i] >> 8 ^ t[0][t[k - 1][i] & 255];
   return t;
 }();
+
+#if defined(__x86_64__) && defined(__GNUC__)
+// SSE4.2 has an instruction for eight bytes.
+__attribute__((target("sse4.2"))) uint32_t by_instruction(const uint8_t* p, size_t bytes,
+                                                          uint32_t crc) {
+  uint64_t c = crc;
+  for (; bytes >= 8; bytes -= 8, p += 8) {
+    uint64_t v;
+    std::memcpy(&v, p, 8);
+    c = __builtin_ia32_crc32di(c, v);
+  }
+  crc = uint32_t(c);
+  for (; bytes; --bytes, ++p) crc = __builtin_ia32_crc32qi(crc, *p);
+  return crc;
+}
+const bool kHasInstruction = __builtin_cpu_supports("sse4.2");
+#else
+constexpr bool kHasInstruction = false;
+uint32_t by_instruction(const uint8_t*, size_t, uint32_t crc) { return crc; }
+#endif
+
 }  // namespace
 
-uint32_t crc32c(const void* data, size_t bytes, uint32_t crc) {
+uint32_t detail::crc32c_by_tables(const void* data, size_t bytes, uint32_t crc) {
   auto* p = static_cast<const uint8_t*>(data);
   crc = ~crc;
   for (; bytes >= 8; bytes -= 8, p += 8) {
@@ -31,6 +53,11 @@ uint32_t crc32c(const void* data, size_t bytes, uint32_t crc) {
   }
   for (; bytes; --bytes, ++p) crc = crc >> 8 ^ kTables[0][(crc ^ *p) & 255];
   return ~crc;
+}
+
+uint32_t crc32c(const void* data, size_t bytes, uint32_t crc) {
+  if (!kHasInstruction) return detail::crc32c_by_tables(data, bytes, crc);
+  return ~by_instruction(static_cast<const uint8_t*>(data), bytes, ~crc);
 }
 
 }  // namespace evenflow

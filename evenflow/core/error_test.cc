@@ -59,8 +59,12 @@ TEST(Checksum, is_crc32c) {
   EXPECT_EQ(crc32c(rising.data(), 32), 0x46dd794eu);
   EXPECT_EQ(crc32c(falling.data(), 32), 0x113fdb5cu);
   EXPECT_EQ(crc32c(nullptr, 0), 0u);
-  for (size_t cut = 0; cut <= 32; ++cut)  // in two parts
+  for (size_t cut = 0; cut <= 32; ++cut) {  // in two parts
     EXPECT_EQ(crc32c(rising.data() + cut, 32 - cut, crc32c(rising.data(), cut)), 0x46dd794eu);
+    EXPECT_EQ(detail::crc32c_by_tables(rising.data() + cut, 32 - cut,
+                                       detail::crc32c_by_tables(rising.data(), cut)),
+              0x46dd794eu);
+  }
 }
 
 }  // namespace

@@ -4,51 +4,64 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <limits>
+
+#include "evenflow/format/input.h"
 
 namespace evenflow::format {
 
 bool is_gzip(std::string_view b) { return b.size() >= 2 && b[0] == '\x1f' && b[1] == '\x8b'; }
 
 std::string gunzip(std::string_view bytes, std::string_view name, int64_t max_bytes) {
-  struct Stream : z_stream {
-    Stream() : z_stream() {
-      if (inflateInit2(this, 15 + 16) != Z_OK)  // 16: gzip's header and checksum
-        fail(Code::ResourceExhausted, {"gzip: no memory to inflate"});
-    }
-    ~Stream() { inflateEnd(this); }
-  } stream;
+  if (!is_gzip(bytes)) fail(Code::DataLoss, {"gzip \"", name, "\": the data is no gzip data"});
+  InputStream stream(bytes, std::string(name),
+                     {.max_bytes = max_bytes, .max_ratio = std::numeric_limits<int64_t>::max()});
   std::string all;
-  size_t at = 0;
-  bool ended = false;
-  char piece[1 << 16];
-  while (at < bytes.size()) {
-    if (ended) {
-      if (!is_gzip(bytes.substr(at)) || inflateReset(&stream) != Z_OK)
-        fail(Code::DataLoss, {name, ": there are bytes behind the end of the gzip data"});
-      ended = false;
-    }
-    const size_t some = std::min<size_t>(bytes.size() - at, 1 << 30);
-    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data() + at));
-    stream.avail_in = uInt(some);
-    int r = Z_OK;
-    do {
-      stream.next_out = reinterpret_cast<Bytef*>(piece), stream.avail_out = sizeof piece;
-      r = inflate(&stream, Z_NO_FLUSH);
-      if (r == Z_MEM_ERROR) fail(Code::ResourceExhausted, {"gzip: no memory to inflate"});
-      if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR)
-        fail(Code::DataLoss, {name, ": the gzip data is damaged"});
-      const size_t n = sizeof piece - stream.avail_out;
-      if (int64_t(all.size() + n) > max_bytes)
-        fail(Code::ResourceExhausted,
-             {name, ": inflates to more than ", max_bytes, " bytes, expected at most so many"});
-      all.append(piece, n);
-    } while (r == Z_OK && stream.avail_out == 0);
-    at += some - stream.avail_in;
-    ended = r == Z_STREAM_END;
-    if (!ended && stream.avail_in) fail(Code::DataLoss, {name, ": the gzip data is damaged"});
+  for (;;) {
+    const std::string_view piece = stream.peek(1);
+    if (piece.empty()) return all;
+    all.append(piece);
+    stream.skip(int64_t(piece.size()));
   }
-  if (!ended) fail(Code::DataLoss, {name, ": the gzip data ends too early"});
-  return all;
+}
+
+struct GzipWriter::Impl {
+  explicit Impl(FileWriter& file) : out(file) {
+    if (deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) !=
+        Z_OK)
+      fail(Code::ResourceExhausted, {"gzip: no memory to deflate"});
+  }
+  ~Impl() { deflateEnd(&stream); }
+  void put(std::string_view bytes, int flush) {
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
+    stream.avail_in = uInt(bytes.size());
+    int r;
+    do {
+      char piece[1 << 16];
+      stream.next_out = reinterpret_cast<Bytef*>(piece), stream.avail_out = sizeof piece;
+      r = deflate(&stream, flush);
+      out.append({piece, sizeof piece - stream.avail_out});
+    } while (stream.avail_out == 0 || (flush == Z_FINISH && r == Z_OK));
+  }
+
+  FileWriter& out;
+  z_stream stream{};
+  bool finished = false;
+};
+
+GzipWriter::GzipWriter(FileWriter& out) : impl_(std::make_unique<Impl>(out)) {}
+GzipWriter::~GzipWriter() = default;
+
+void GzipWriter::append(std::string_view bytes) {
+  if (impl_->finished) fail(Code::FailedPrecondition, {"gzip_writer: the data is finished"});
+  for (; !bytes.empty(); bytes.remove_prefix(std::min<size_t>(bytes.size(), 1 << 30)))
+    impl_->put(bytes.substr(0, 1 << 30), Z_NO_FLUSH);
+}
+
+void GzipWriter::finish() {
+  if (impl_->finished) fail(Code::FailedPrecondition, {"gzip_writer: the data is finished"});
+  impl_->finished = true;
+  impl_->put({}, Z_FINISH);
 }
 
 }  // namespace evenflow::format
