@@ -5,7 +5,7 @@ import values  # first: it settles threads before the peers start
 
 
 def main():
-    parts = ("ops", "nn", "layers", "keras_layers", "nets", "texts")
+    parts = ("ops", "nn", "layers", "keras_layers", "nets", "texts", "data")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=parts)
     chosen = parser.parse_args().parts or parts
@@ -30,6 +30,9 @@ def main():
     if "texts" in chosen:
         import text_values
         text_values.make()
+    if "data" in chosen:
+        import data_values
+        data_values.make()
 
 
 main()
