@@ -2,7 +2,7 @@
 JOBS ?= $(shell nproc)
 BUILD := cmake --build build -j$(JOBS)
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-all bench bench-check bench-gpu bench-peers docs format check install clean new-op
+.PHONY: help setup build demo test test-all bench bench-check bench-gpu bench-peers bench-portable docs format check install clean new-op
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,12 @@ bench-check: build  ## fail where this tree runs 10 % more instructions than rec
 format:  ## let clang-format lay out the sources
 	@tools/sources.sh | xargs clang-format -i
 
-bench-peers: build  ## measure Evenflow and its peers by turns, in 20 minutes; writes docs/benchmarks.md
+bench-peers: build  ## measure Evenflow and its peers by turns, in an hour; writes docs/benchmarks*.md
 	tools/bench_peers.sh
+	tools/bench_peers.sh --growth
+
+bench-portable: build  ## measure what lesser instruction sets cost, and the build without oneDNN
+	python3 bench/portable.py
 
 bench-gpu: build  ## measure batch norm and training on a CUDA device beside the PyTorch of python3
 	python3 bench/gpu_peers.py --evenflow build/evenflow --json build/gpu.json

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECORDED = os.path.join(ROOT, "bench/recorded.json")
 LIMIT = 1.10
 BN = ["bn", "--shape", "2,28,28,64", "--pass"]
-WHOLE = "inference of an MLP from the start of the process, batch 1"
-# name: arguments of `evenflow bench`.
+NETS = os.path.join(ROOT, "tests/reference/nets")
+PREDICT = "prediction of a .keras file from the start of the process"
+WHOLE = {"inference of an MLP from the start of the process, batch 1", PREDICT}
+# name: arguments of `evenflow bench`, or of `evenflow predict`.
 CASES = {
     "ResNet-20 step, batch 4, f32": ["train", "--model", "resnet20", "--batch", "4"],
     "MLP with BN step, batch 60, f32": ["train", "--model", "mlp", "--batch", "60"],
@@ -36,7 +39,8 @@ CASES = {
     "BN+ReLU forward and backward, bf16": [*BN, "both", "--relu", "--dtype", "bf16"],
     "an epoch of shuffled batches": ["data", "--batch", "32"],
     "additions asked for at once": ["eager"],
-    WHOLE: ["infer", "--model", "mlp", "--batch", "1"],
+    "inference of an MLP from the start of the process, batch 1": ["infer", "--model", "mlp", "--batch", "1"],
+    PREDICT: [os.path.join(NETS, "cnn.keras"), "--input", os.path.join(NETS, "cnn_x.npy")],
 }
 
 
@@ -58,9 +62,10 @@ def compiler(build):
 def count(command, name, folder):
     """Instructions of a case."""
     tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=" + os.path.join(folder, "out")]
-    if name != WHOLE:
+    if name not in WHOLE:
         tool.append("--toggle-collect=*measured_work*")
-    words = ["bench", *CASES[name], "--seconds", "1e-9"]  # as few runs as there may be
+    words = (["predict", *CASES[name], "--output", os.path.join(folder, "y.npy")] if name == PREDICT else
+             ["bench", *CASES[name], "--seconds", "1e-9"])  # as few runs as there may be
     env = os.environ | {"EVENFLOW_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "EVENFLOW_ISA": "avx2"}
     done = subprocess.run([*tool, command, *words], capture_output=True, text=True, env=env)
     found = re.search(r"Collected : (\d+)", done.stderr)
@@ -111,6 +116,8 @@ def main():
     options = parser.parse_args()
     if options.only and options.record:
         parser.error("--record takes all cases, --only some of them")
+    if not shutil.which("valgrind"):
+        raise Broken("there is no valgrind, whose callgrind counts; on Debian: apt-get install valgrind")
     mine = compiler(options.build)
     if not options.record:
         recorded = read_recorded(options.recorded)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evenflow and its peers by turns, in one run on one machine; writes docs/benchmarks.md.
 
-    make bench-peers                              all rows, a quarter of an hour
-    python bench/compare.py --only train --rounds 1 --no-page
+    tools/bench_peers.sh                          all rows, half an hour
+    tools/bench_peers.sh --only train --rounds 1 --no-page
 
 Each round runs every side of a row in a process of its own, one after the other: what disturbs the machine
 disturbs all. A row's figure is the median of the rounds' medians, and the best of all runs. Answers are
@@ -168,7 +168,8 @@ def page(record):
         for title, text in record["single"]:
             lines.append(f"| {title} | {text} |")
         lines.append("")
-    lines += ["The limits of this work, worked out: [benchmarks-limits.md](benchmarks-limits.md).", ""]
+    lines += ["The limits of this work, worked out: [benchmarks-limits.md](benchmarks-limits.md). How cost grows with "
+              "batch, channels, depth and threads: [benchmarks-growth.md](benchmarks-growth.md).", ""]
     return "\n".join(lines)
 
 

@@ -171,8 +171,10 @@ foreach(check includes words pages)
   set_tests_properties(check_${check} PROPERTIES LABELS fast)
 endforeach()
 
-add_test(NAME bench_check COMMAND Python3::Interpreter -B ${PROJECT_SOURCE_DIR}/bench/check_test.py)
-set_tests_properties(bench_check PROPERTIES LABELS fast)
+foreach(bench check growth)
+  add_test(NAME bench_${bench} COMMAND Python3::Interpreter -B ${PROJECT_SOURCE_DIR}/bench/${bench}_test.py)
+  set_tests_properties(bench_${bench} PROPERTIES LABELS fast)
+endforeach()
 
 function(evenflow_install_test name label kind)
   set(choices "")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the peers into build/peers when bench/requirements.txt has changed, and measures by turns.
+# Installs the peers into build/peers when bench/requirements.txt has changed, and measures by turns:
+# the bars, or with --growth as the first argument how cost grows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! cmp -s bench/requirements.txt build/peers/requirements.txt; then
@@ -9,4 +10,9 @@ if ! cmp -s bench/requirements.txt build/peers/requirements.txt; then
   build/peers/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
   cp bench/requirements.txt build/peers/requirements.txt
 fi
-exec build/peers/bin/python bench/compare.py "$@"
+program=compare
+if [[ ${1:-} == --growth ]]; then
+  program=growth
+  shift
+fi
+exec build/peers/bin/python bench/$program.py "$@"

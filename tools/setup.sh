@@ -9,7 +9,7 @@ packages=(cmake ninja-build make g++ pkg-config python3 python3-venv
   libjpeg62-turbo-dev libpng-dev libsqlite3-dev
   libgtest-dev libgmock-dev libbenchmark-dev)
 # Nothing fails without these; they come along where we may install.
-conveniences=(ccache clang-format)
+conveniences=(ccache clang-format valgrind)
 
 if ! command -v dpkg-query >/dev/null; then
   echo "setup: this is no Debian system; it needs the counterparts of: ${packages[*]}" >&2
