@@ -3,8 +3,8 @@
 """How cost grows: time against batch, channels, depth and threads, of Evenflow and its peers by turns; writes
 docs/benchmarks-growth.md with a plot an axis.
 
-    tools/bench_peers.sh --growth               all axes, half an hour
-    tools/bench_peers.sh --growth --only depth --rounds 1 --no-page
+    tools/bench_peers.sh --growth                  all axes, half an hour
+    tools/bench_peers.sh --growth --only depth     this axis again, the others as they were measured
 
 The work of a point is counted in multiply-adds of its convolutions and products. Where time grows faster than
 the work from one point to the next, by more than ALLOWED, the page says so.
@@ -87,7 +87,7 @@ def surprises(points, times, works):
 
 
 def measure(axis, options):
-    """{side: [milliseconds at each point]}: medians of the rounds' medians."""
+    """{side: [milliseconds at each point]}: the best of all runs, which others on the machine disturb least."""
     times = {}
     for point in axis.points:
         arguments, threads = axis.arguments(point), axis.threads(point, options)
@@ -96,9 +96,9 @@ def measure(axis, options):
             for side, runs in found.items():
                 command = ([compare.OURS, "bench", *arguments, "--json"] if side == "evenflow" else
                            [sys.executable, compare.PEERS, *arguments, "--peer", side, "--threads", str(threads)])
-                runs.append(compare.run([*command, "--seconds", str(SECONDS)], threads)["median_ms"])
+                runs.append(compare.run([*command, "--seconds", str(SECONDS)], threads)["best_ms"])
         for side, runs in found.items():
-            times.setdefault(side, []).append(statistics.median(runs))
+            times.setdefault(side, []).append(min(runs))
         print(f"{axis.name} {point}: " + ", ".join(f"{s} {compare.ms(t[-1])} ms" for s, t in times.items()),
               flush=True)
     return times
@@ -134,7 +134,7 @@ def plot(axis, times, path):
 def page(record):
     lines = ["# How cost grows", "",
              "Written by `make bench-peers` (bench/growth.py): Evenflow and its peers by turns in one run, "
-             f"{record['threads']} threads each where the axis is not the threads, medians of {record['rounds']} rounds, "
+             f"{record['threads']} threads each where the axis is not the threads, best times of {record['rounds']} rounds, "
              "milliseconds. `ratio` is Evenflow's time over the best peer's. `growth` is that of Evenflow's time over "
              "that of the multiply-adds, from the point before: 1 is linear, below it cost grows less than the work. "
              f"Above {ALLOWED} it is a surprise.", "", f"Machine: {record['machine']}.", ""]
@@ -159,17 +159,27 @@ def page(record):
     return "\n".join(lines)
 
 
+def earlier(path, record):
+    """The axes of an earlier run with the same settings on the same machine."""
+    if not os.path.exists(path):
+        return {}
+    with open(path) as f:
+        found = json.load(f)
+    return found["axes"] if all(found[key] == value for key, value in record.items()) else {}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="the axis of this name: " + ", ".join(a.name for a in AXES))
-    parser.add_argument("--no-page", action="store_true", help="write no page and no plots")
+    parser.add_argument("--no-page", action="store_true", help="write no page and no plots (they want all axes)")
     parser.add_argument("--record", default=os.path.join(compare.ROOT, "build/bench-growth.json"))
     options = parser.parse_args()
     if options.only and options.only not in [a.name for a in AXES]:
         parser.error(f"--only is {options.only}, expected one of " + ", ".join(a.name for a in AXES))
-    record = {"machine": compare.machine(), "threads": options.threads, "rounds": options.rounds, "axes": {}}
+    record = {"machine": compare.machine(), "threads": options.threads, "rounds": options.rounds}
+    record |= {"axes": earlier(options.record, record) if options.only else {}}
     for axis in AXES:
         if options.only in ("", axis.name):
             record["axes"][axis.name] = times = measure(axis, options)
@@ -177,7 +187,7 @@ def main():
             print(f"{axis.name}: " + ("surprises: " + "; ".join(found) if found else "no surprise"), flush=True)
     with open(options.record, "w") as f:
         json.dump(record, f, indent=1)
-    if not options.no_page and not options.only:
+    if not options.no_page and all(axis.name in record["axes"] for axis in AXES):
         docs = os.path.join(compare.ROOT, "docs")
         for axis in AXES:
             plot(axis, record["axes"][axis.name], os.path.join(docs, f"benchmarks-growth-{axis.name}.svg"))
