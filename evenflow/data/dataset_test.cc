@@ -175,8 +175,6 @@ TEST(Dataset, RefusesWhatMakesNoSense) {
   EXPECT_THAT(refusal([&] { d.skip(-1); }), HasSubstr("n is -1"));
   for (double f : {0., 1., -1., double(NAN)})
     EXPECT_THAT(refusal([&] { d.split(f); }), HasSubstr("fraction is"));
-  EXPECT_THAT(refusal([&] { d.batch(2).shuffle(); }), HasSubstr("expected before batch"));
-  EXPECT_THAT(refusal([&] { d.shuffle().take(2); }), HasSubstr("expected before shuffle"));
   EXPECT_THAT(refusal([&] { d.element_sig(2); }), HasSubstr("column 2"));
   EXPECT_THAT(refusal([] { Dataset().size(); }), HasSubstr("it is empty"));
 }
