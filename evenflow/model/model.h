@@ -101,6 +101,8 @@ class Model {
   History fit(const Tensor& x, const Tensor& y, FitOptions options) const;
   Logs evaluate(const Dataset& data, EvaluateOptions options) const;
   Logs evaluate(const Tensor& x, const Tensor& y, EvaluateOptions options) const;
+  /// The outputs of all elements [elements, ...]; of a dataset, whose first column is x.
+  Tensor predict(const Dataset& data, PredictOptions options) const;
   Tensor predict(const Tensor& x, PredictOptions options) const;
   Tensor predict(const Tensor& x) const;
   /// One step of training, by the step that fit uses; returns loss and metrics of this batch.

@@ -7,9 +7,11 @@ namespace evenflow {
 
 void Normalization::adapt(const Dataset& given) const {
   constexpr int64_t kBatch = 1024;  // of a dataset without batches
-  const Dataset data = given.batch_size() ? given : given.batch(kBatch);
-  int64_t i = 0;
-  adapt([&] { return i < data.batches() ? data.batch_at(i++)[0] : Tensor(); });
+  Iterator pass(given.batch_size() ? given : given.batch(kBatch));
+  adapt([&] {
+    const Tensors batch = pass.next();
+    return batch.empty() ? Tensor() : batch[0];
+  });
 }
 
 }  // namespace evenflow

@@ -34,7 +34,9 @@ struct History {
 /// What a callback sees and may change.
 struct TrainingState {
   Model model;
-  int64_t epochs = 1, steps = 0, epoch = 0;
+  int64_t epochs = 1;
+  int64_t steps = 0;  ///< of an epoch; -1 as long as nobody knows
+  int64_t epoch = 0;
   int verbose = 1;
   std::FILE* out = stdout;
   bool stop_training = false;

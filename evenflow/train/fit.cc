@@ -91,6 +91,15 @@ void build_for(const Model& model, const Sig& x) {
   d[0] = -1;
   if (!model.built()) model.build(d);
 }
+void build_for(const Model& model, const Dataset& data) {
+  if (model.built()) return;
+  const data::Field& x = data.schema()[0];
+  if (x.kind != data::ColumnKind::dense)
+    fail({"model \"", model.name(), "\": x is ", str(data::Schema{x}), ", expected dense values"});
+  Dims d{-1};
+  d.insert(d.end(), x.dims.begin(), x.dims.end());
+  model.build(d);
+}
 void build_optimizer(const Model& model, Training& t) {
   OptimizerImpl& optimizer = *t.options.optimizer.impl();
   const std::vector<Weight> trainable = model.trainable_weights();
@@ -101,11 +110,56 @@ void build_optimizer(const Model& model, Training& t) {
   t.train_step = nullptr, t.micro_batches = 1;  // the traces hold the slots of before
   model.impl().optimizer_variables = optimizer.state();
 }
+[[noreturn]] void fail_empty(std::string_view op) {
+  fail({op, ": the dataset is empty, expected at least one element"});
+}
 void check_batch(const Dataset& data, std::string_view op) {
+  if (!data.size()) fail_empty(op);
   if (data.columns() < 2)
     fail({op, ": the dataset has ", data.columns(), " column, expected x and y"});
-  if (!data.size()) fail({op, ": the dataset is empty, expected at least one element"});
 }
+void check_steps(const Dataset& data, int64_t steps, std::string_view op, std::string_view name) {
+  if (steps < 0) fail({op, ": ", name, " is ", steps, ", expected at least 0"});
+  if (!steps && data.size() == data::kInfinite)
+    fail({op, ": the dataset has no end, expected ", name});
+}
+
+// The batches of one epoch after the other. With a number of steps one pass goes on through the
+// epochs, else each has a pass of its own.
+class EpochBatches {
+ public:
+  EpochBatches(const Dataset& data, int64_t steps)
+      : data_(data),
+        wanted_(steps),
+        steps_(!steps               ? data.batches()
+               : data.batches() < 0 ? steps
+                                    : std::min(steps, data.batches())) {}
+  /// Of an epoch; -1 while nobody knows.
+  int64_t steps() const { return steps_; }
+  void begin(int64_t epoch) {
+    done_ = 0;
+    if (!pass_)
+      pass_.emplace(data_, IteratorOptions{.epoch = epoch});
+    else if (!wanted_)
+      pass_->restart(epoch);
+  }
+  /// Empty at the end of the epoch.
+  Tensors next() {
+    Tensors batch;
+    if (!wanted_ || done_ < wanted_) batch = pass_->next();
+    done_ += !batch.empty();
+    if (batch.empty() && !wanted_) steps_ = done_;
+    return batch;
+  }
+  /// The data ended before the steps did.
+  bool ran_out() const { return done_ < wanted_; }
+
+ private:
+  const Dataset data_;
+  const int64_t wanted_;
+  int64_t steps_, done_ = 0;
+  std::optional<Iterator> pass_;
+};
 
 // Pooled over micro-batches and ranks, each with the weight of its samples.
 void pool_gradients(const Tensor& x, Tensors& gradients) {
@@ -153,12 +207,12 @@ std::vector<double> train_batch(const Model& model, Training& t, const Tensors& 
   return v;
 }
 using AfterBatch = std::function<void(int64_t, const Means&)>;
-Means evaluated(const Model& model, Training& t, const Dataset& data,
+Means evaluated(const Model& model, Training& t, EpochBatches& data, std::string_view op,
                 const AfterBatch& after = {}) {
   Means means;
-  const int64_t n = data.batches();
-  for (int64_t i = 0; i < n; ++i) {
-    Tensors batch = data.batch_at(i);
+  data.begin(0);
+  int64_t i = 0;
+  for (Tensors batch; !(batch = data.next()).empty(); ++i) {
     Tensors r =
         t.test_step(batch, [&](const Tensors& b) { return measured(model, t, b, model(b[0])); });
     std::vector<double> v;
@@ -166,6 +220,7 @@ Means evaluated(const Model& model, Training& t, const Dataset& data,
     means.add(v, double(batch[0].sig().shape[0]));
     if (after) after(i, means);
   }
+  if (!i) fail_empty(op);
   return means;
 }
 Dataset batched(const Dataset& data, int64_t size) {
@@ -224,17 +279,20 @@ History Model::fit(const Dataset& given, FitOptions o) const {
     fail({"fit: sample_weight was given with a dataset, expected a third column of the dataset"});
   if (o.validation_split != 0)
     fail({"fit: validation_split was given with a dataset, expected validation_data"});
-  const Dataset data = batched(given, o.batch_size);
-  build_for(*this, data.element_sig(0));
+  check_steps(given, o.steps_per_epoch, "fit", "steps_per_epoch");
+  EpochBatches batches(batched(given, o.batch_size), o.steps_per_epoch);
+  build_for(*this, given);
   build_optimizer(*this, t);
-  std::optional<Dataset> validation;
+  std::optional<EpochBatches> validation;
   if (o.validation_data) {
     check_batch(*o.validation_data, "fit: validation_data");
-    validation = batched(*o.validation_data,
-                         o.validation_batch_size ? o.validation_batch_size : o.batch_size);
+    check_steps(*o.validation_data, o.validation_steps, "fit", "validation_steps");
+    validation.emplace(batched(*o.validation_data,
+                               o.validation_batch_size ? o.validation_batch_size : o.batch_size),
+                       o.validation_steps);
   }
-  TrainingState state{*this,     o.epochs, data.batches(), 0,
-                      o.verbose, o.out,    false,          validation.has_value()};
+  TrainingState state{*this,     o.epochs, batches.steps(), 0,
+                      o.verbose, o.out,    false,           validation.has_value()};
   std::vector<CallbackPtr> callbacks = o.callbacks;
   if (o.verbose) callbacks.push_back(ProgbarLogger());  // last, as in Keras
   History history;
@@ -250,9 +308,9 @@ History Model::fit(const Dataset& given, FitOptions o) const {
     all([&](Callback& c) { c.on_epoch_begin(state, epoch); });
     Means means;
     Logs logs;
-    int64_t skipped = 0;
-    for (int64_t i = 0; i < state.steps && !state.stop_training; ++i) {
-      Tensors batch = data.batch_at(i, epoch);
+    int64_t skipped = 0, i = 0;
+    batches.begin(epoch);
+    for (Tensors batch; !state.stop_training && !(batch = batches.next()).empty(); ++i) {
       const auto start = std::chrono::steady_clock::now();
       std::vector<double> v = train_batch(*this, t, batch);
       seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -265,8 +323,18 @@ History Model::fit(const Dataset& given, FitOptions o) const {
       if (skipped) logs.set("skipped_steps", double(skipped));
       all([&](Callback& c) { c.on_train_batch_end(state, i, logs); });
     }
+    if (!i && !state.stop_training && epoch == o.initial_epoch) fail_empty("fit");
+    state.steps = batches.steps();
+    if (batches.ran_out() && !state.stop_training) {
+      state.stop_training = true;
+      if (o.verbose)
+        std::fprintf(o.out,
+                     "fit: the data ended after %lld of %lld steps; training ends. "
+                     "Datasets are repeated by repeat().\n",
+                     static_cast<long long>(i), static_cast<long long>(o.steps_per_epoch));
+    }
     if (validation && (epoch + 1) % o.validation_freq == 0) {
-      Means val = evaluated(*this, t, *validation);
+      Means val = evaluated(*this, t, *validation, "fit: validation_data");
       for (size_t k = 0; k < val_names.size(); ++k) logs.set(val_names[k], val[k]);
     }
     history.add(epoch, logs);
@@ -302,14 +370,15 @@ Logs Model::evaluate(const Dataset& given, EvaluateOptions o) const {
   Training& t = compiled(impl(), "evaluate");
   check_batch(given, "evaluate");
   if (o.batch_size < 1) fail({"evaluate: batch_size is ", o.batch_size, ", expected at least 1"});
-  const Dataset data = batched(given, o.batch_size);
-  build_for(*this, data.element_sig(0));
+  check_steps(given, o.steps, "evaluate", "steps");
+  EpochBatches data(batched(given, o.batch_size), o.steps);
+  build_for(*this, given);
   const auto n = names(t);
-  TrainingState state{*this, 1, data.batches(), 0, o.verbose, o.out};
+  TrainingState state{*this, 1, data.steps(), 0, o.verbose, o.out};
   const CallbackPtr bar = o.verbose ? ProgbarLogger() : std::make_shared<Callback>();
   bar->on_train_begin(state), bar->on_epoch_begin(state, 0);
   Logs logs;
-  evaluated(*this, t, data, [&](int64_t i, const Means& means) {
+  evaluated(*this, t, data, "evaluate", [&](int64_t i, const Means& means) {
     for (size_t k = 0; k < n.size(); ++k) logs.set(n[k], means[k]);
     bar->on_train_batch_end(state, i, logs);
   });
@@ -317,33 +386,41 @@ Logs Model::evaluate(const Dataset& given, EvaluateOptions o) const {
   return logs;
 }
 
-Tensor Model::predict(const Tensor& x) const { return predict(x, PredictOptions{}); }
-Tensor Model::predict(const Tensor& x, PredictOptions o) const {
-  if (!x) fail({"predict: x is an empty tensor"});
-  build_for(*this, x.sig());
-  const ModelImpl& m = impl();
+namespace {
+void check_predict(const Model& model, const PredictOptions& o) {
+  const ModelImpl& m = model.impl();
   if (m.outputs.size() != 1)
     fail({"predict: model \"", m.name, "\" has ", m.outputs.size(),
           " outputs, expected one; use call()"});
   if (o.batch_size < 1) fail({"predict: batch_size is ", o.batch_size, ", expected at least 1"});
-  const Dataset data = Dataset(Tensors{x}).batch(o.batch_size);
-  auto body = [&](const Tensors& b) { return Tensors{(*this)(b[0])}; };
-  const int64_t n = data.batches();
-  if (n <= 1) return (*m.predict_step)({x}, body)[0];
-  BufferPtr all;
-  Sig sig;
-  int64_t at = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    Tensor y = (*m.predict_step)(data.batch_at(i), body)[0];
-    if (!all) {
-      sig = {y.dtype(), y.sig().shape.with(0, x.sig().shape[0])};
-      all = make_buffer(sig.bytes());
-    }
-    std::copy_n(static_cast<const char*>(y.data()), y.sig().bytes(),
-                static_cast<char*>(all->data()) + at);
-    at += y.sig().bytes();
+}
+Tensor predicted(const Model& model, const Tensor& x) {
+  auto body = [&](const Tensors& b) { return Tensors{model(b[0])}; };
+  return (*model.impl().predict_step)({x}, body)[0];
+}
+}  // namespace
+
+Tensor Model::predict(const Tensor& x) const { return predict(x, PredictOptions{}); }
+Tensor Model::predict(const Tensor& x, PredictOptions o) const {
+  if (!x) fail({"predict: x is an empty tensor"});
+  build_for(*this, x.sig());
+  check_predict(*this, o);
+  if (x.sig().shape[0] <= o.batch_size) return predicted(*this, x);
+  return predict(Dataset(Tensors{x}), o);
+}
+Tensor Model::predict(const Dataset& given, PredictOptions o) const {
+  check_steps(given, o.steps, "predict", "steps");
+  build_for(*this, given);
+  check_predict(*this, o);
+  EpochBatches batches(batched(given, o.batch_size), o.steps);
+  batches.begin(0);
+  std::vector<data::Chunk> outputs;
+  for (Tensors batch; !(batch = batches.next()).empty();) {
+    const Tensor y = predicted(*this, batch[0]);
+    outputs.push_back({{data::Column(y)}, y.sig().shape[0]});
   }
-  return tensor(sig, all);
+  if (outputs.empty()) fail_empty("predict");
+  return data::concatenate(outputs).columns[0].tensor();
 }
 
 }  // namespace evenflow

@@ -3,7 +3,9 @@
 // and the edges.
 #include <gmock/gmock.h>
 
+#include <array>
 #include <cmath>
+#include <span>
 #include <thread>
 
 #include "evenflow/model/batch_normalization.h"
@@ -465,6 +467,85 @@ TEST(Fit, PredictInSeveralThreads) {
     threads.emplace_back([&] { g = m.predict(x, {.batch_size = 7}).to_vector(); });
   for (auto& t : threads) t.join();
   for (auto& g : got) EXPECT_EQ(g, want);
+}
+
+// y = 2 x, element by element, of a length that only a pass can tell.
+Dataset doubles(int64_t n) {
+  std::vector<float> x(static_cast<size_t>(n));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = float(i % 7);
+  return Dataset(Tensors{floats(x, {n, 1})})
+      .map([](std::span<const float> v) {
+        return std::pair(std::array{v[0]}, std::array{2 * v[0]});
+      })
+      .filter([](std::span<const float> v, std::span<const float>) { return v[0] != 3; });
+}
+Model one_weight() {
+  Model m = Sequential({Dense({.units = 1, .use_bias = false, .kernel_initializer = "ones"})});
+  m.compile({.optimizer = SGD({.learning_rate = .01}), .loss = "mse"});
+  return m;
+}
+TEST(Datasets, OfAnyLengthTrainAsTensorsDo) {
+  const Dataset d = doubles(70);
+  const Tensors whole = d.all();
+  const Model a = one_weight(), b = one_weight();
+  const History of_tensors = a.fit(whole[0], whole[1], quiet(3, 8));
+  int64_t steps_at_begin = 0, steps_at_end = 0;
+  struct Look : Callback {
+    int64_t *begin, *end;
+    void on_train_begin(TrainingState& s) override { *begin = s.steps; }
+    void on_epoch_end(TrainingState& s, int64_t, const Logs&) override { *end = s.steps; }
+  };
+  auto look = std::make_shared<Look>();
+  look->begin = &steps_at_begin, look->end = &steps_at_end;
+  FitOptions o = quiet(3, 8);
+  o.callbacks = {look};
+  o.validation_data = doubles(21);
+  const History of_pass = b.fit(d, o);
+  EXPECT_EQ(of_pass.at("loss"), of_tensors.at("loss"));
+  EXPECT_EQ(of_pass.at("val_loss").size(), 3u);
+  EXPECT_EQ(steps_at_begin, -1);
+  EXPECT_EQ(steps_at_end, 8);  // 60 of 70 stay
+  EXPECT_FLOAT_EQ(float(b.evaluate(d, {.batch_size = 8}).at("loss")),
+                  float(a.evaluate(whole[0], whole[1], {.batch_size = 8}).at("loss")));
+  EXPECT_EQ(b.predict(d, {.batch_size = 7}).to_vector(), a.predict(whole[0], {}).to_vector());
+}
+TEST(Datasets, StepsGoOnThroughOnePass) {
+  // Losses tell the batches: a weight that is not trained sees x = 0, 1, 2, ... in batches of two.
+  std::vector<float> x(12);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = float(i);
+  const Model m = one_weight();
+  m.compile({.optimizer = SGD({.learning_rate = 0}), .loss = "mae"});
+  const Dataset d = Dataset(floats(x, {12, 1}), zeros({12, 1})).batch(2);
+  FitOptions o = quiet(2);
+  o.steps_per_epoch = 2;
+  EXPECT_EQ(m.fit(d, o).at("loss"), (std::vector<double>{1.5, 5.5}));
+  o.epochs = 4;  // the data ends in the last
+  EXPECT_EQ(m.fit(d, o).at("loss"), (std::vector<double>{1.5, 5.5, 9.5}));
+  o.epochs = 5;
+  EXPECT_EQ(m.fit(d.repeat(), o).at("loss"), (std::vector<double>{1.5, 5.5, 9.5, 1.5, 5.5}));
+  EXPECT_EQ(m.evaluate(d, {.steps = 1}).at("loss"), .5);
+  EXPECT_EQ(m.predict(d, {.steps = 2}).size(), 4);
+}
+TEST(Datasets, SaysWhatItCannotTrainOn) {
+  const Model m = one_weight();
+  const Dataset d = Dataset(ones({4, 1}), ones({4, 1}));
+  EXPECT_EQ(refusal([&] { m.fit(d.repeat(), quiet()); }),
+            "fit: the dataset has no end, expected steps_per_epoch");
+  EXPECT_EQ(refusal([&] { m.evaluate(d.repeat(), {}); }),
+            "evaluate: the dataset has no end, expected steps");
+  EXPECT_THAT(refusal([&] {
+                m.fit(
+                    d.filter([](std::span<const float>, std::span<const float>) { return false; }),
+                    quiet());
+              }),
+              HasSubstr("the dataset is empty"));
+  FitOptions o = quiet();
+  o.steps_per_epoch = -1;
+  EXPECT_THAT(refusal([&] { m.fit(d, o); }), HasSubstr("steps_per_epoch is -1"));
+  EXPECT_THAT(refusal([&] {
+                m.fit(Dataset(Tensors{ones({4, 1})}), quiet());
+              }),
+              HasSubstr("has 1 column, expected x and y"));
 }
 
 }  // namespace

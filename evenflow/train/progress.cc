@@ -52,7 +52,10 @@ std::string shown(const Logs& logs) {
 class Progbar : public Callback {
  public:
   explicit Progbar(std::function<double()> clock) : now_(std::move(clock)) {}
-  void on_train_begin(TrainingState& s) override { terminal_ = isatty(fileno(s.out)); }
+  void on_train_begin(TrainingState& s) override {
+    terminal_ = isatty(fileno(s.out));
+    target_ = s.steps;
+  }
   void on_epoch_begin(TrainingState& s, int64_t epoch) override {
     if (!s.verbose) return;
     if (s.epochs > 1)
@@ -69,6 +72,7 @@ class Progbar : public Callback {
     draw(s, logs, false);
   }
   void on_epoch_end(TrainingState& s, int64_t, const Logs& logs) override {
+    if (target_ < 0) target_ = done_;  // known from now on
     if (s.verbose) draw(s, logs, true);
   }
 
@@ -81,11 +85,13 @@ class Progbar : public Callback {
     const double step = later   ? (now - first_) / double(done_ - 1)
                         : done_ ? elapsed / double(done_)
                                 : 0;
-    const std::string steps = std::to_string(s.steps);
-    std::string count = std::to_string(end ? s.steps : done_);
-    count =
-        std::string(steps.size() - std::min(steps.size(), count.size()), ' ') + count + "/" + steps;
-    const std::string time = end ? format("%.0fs", elapsed) : eta(step * double(s.steps - done_));
+    const bool is_known = target_ >= 0;
+    const std::string steps = is_known ? std::to_string(target_) : "Unknown";
+    const size_t digits = is_known ? steps.size() : 7;
+    std::string count = std::to_string(end ? target_ : done_);
+    count = std::string(digits - std::min(digits, count.size()), ' ') + count + "/" + steps;
+    const std::string time =
+        end || !is_known ? format("%.0fs", elapsed) : eta(step * double(target_ - done_));
     const std::string tail = per_step(step) + shown(logs);
     if (s.verbose == 2) {
       std::fprintf(s.out, "%s - %s - %s\n", count.c_str(), time.c_str(), tail.c_str());
@@ -93,7 +99,7 @@ class Progbar : public Callback {
       return;
     }
     const int full =
-        end || !s.steps ? kWidth : int(double(kWidth) * double(done_) / double(s.steps));
+        end || !target_ ? kWidth : int(double(kWidth) * double(done_) / double(target_));
     auto pieces = [](int n) {
       std::string r;
       for (int i = 0; i < n; ++i) r += "━";
@@ -102,6 +108,12 @@ class Progbar : public Callback {
     if (!terminal_) {
       std::fprintf(s.out, "%s %s %s %s", count.c_str(), pieces(kWidth).c_str(), time.c_str(),
                    tail.c_str());
+    } else if (!is_known) {
+      const size_t width = count.size() + 1 + time.size() + 1 + tail.size();
+      std::fprintf(s.out, "%s\r%s \x1b[1m%s\x1b[0m %s%s", std::string(previous_, '\b').c_str(),
+                   count.c_str(), time.c_str(), tail.c_str(),
+                   std::string(previous_ > width ? previous_ - width : 0, ' ').c_str());
+      previous_ = width;
     } else {
       const size_t width = count.size() + 1 + kWidth + 1 + time.size() + 1 + tail.size();
       const std::string green = full ? "\x1b[32m" + pieces(full) + "\x1b[0m" : "";
@@ -118,7 +130,7 @@ class Progbar : public Callback {
   bool terminal_ = false;
   std::function<double()> now_;
   double start_ = 0, first_ = 0, drawn_ = -1;
-  int64_t done_ = 0;
+  int64_t done_ = 0, target_ = 0;
   size_t previous_ = 0;
 };
 }  // namespace

@@ -27,8 +27,9 @@ struct CompileModelOptions {
 };
 
 /// Keras's fit(); a Dataset brings its own order and batches, and sample weights as its third
-/// column. A step whose gradients are not finite changes nothing and does not count in the epoch's
-/// means; the logs then have "skipped_steps", the epoch's number of them.
+/// column. Its length need not be known before the first epoch ends. A step whose gradients are not
+/// finite changes nothing and does not count in the epoch's means; the logs then have
+/// "skipped_steps", the epoch's number of them.
 struct FitOptions {
   int64_t batch_size = 32;
   int64_t epochs = 1;
@@ -42,15 +43,21 @@ struct FitOptions {
   int64_t initial_epoch = 0;
   int64_t validation_batch_size = 0;  ///< 0: batch_size
   int64_t validation_freq = 1;
-  std::FILE* out = stdout;  ///< where the progress goes
+  /// Steps of an epoch; 0: all batches. With it one pass over the dataset goes on through the
+  /// epochs, and training ends when the data does.
+  int64_t steps_per_epoch = 0;
+  int64_t validation_steps = 0;  ///< 0: all batches of validation_data
+  std::FILE* out = stdout;       ///< where the progress goes
 };
 struct EvaluateOptions {
   int64_t batch_size = 32;
   int verbose = 0;
   std::FILE* out = stdout;
+  int64_t steps = 0;  ///< 0: all batches
 };
 struct PredictOptions {
   int64_t batch_size = 32;
+  int64_t steps = 0;  ///< 0: all batches
 };
 
 }  // namespace evenflow

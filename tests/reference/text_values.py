@@ -83,6 +83,7 @@ def progress():
         case(verbose, 1, 4, [["epoch_begin", 0.0, 0, None]] + [
             ["train_batch_end", 0.1 * (i + 1), i, {"loss": v}] for i, v in enumerate([0.0, 0.001, 0.0010001, -0.5])]
              + [["epoch_end", 0.55, 0, {"loss": 123456.789, "val_loss": 0.0}]])
+        case(verbose, 2, None, epoch(0, 9, 0.06, 0.4, r, True) + epoch(1, 9, 0.06, 0.06, r, True))  # of unknown length
     return cases
 
 
