@@ -3,6 +3,7 @@
 #pragma once
 #include "evenflow/core/device.h"
 #include "evenflow/data/dataset.h"
+#include "evenflow/data/files.h"
 #include "evenflow/data/digits.h"
 #include "evenflow/doctor/bank.h"
 #include "evenflow/doctor/doctor.h"
