@@ -2,7 +2,7 @@
 JOBS ?= $(shell nproc)
 BUILD := cmake --build build -j$(JOBS)
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-all bench bench-check bench-gpu bench-peers bench-portable docs format check install clean new-op
+.PHONY: help setup build demo test test-all bench bench-check bench-data bench-gpu bench-peers bench-portable docs format check install clean new-op
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ format:  ## let clang-format lay out the sources
 bench-peers: build  ## measure Evenflow and its peers by turns, in an hour; writes docs/benchmarks*.md
 	tools/bench_peers.sh
 	tools/bench_peers.sh --growth
+
+bench-data: build  ## measure data pipelines and tf.data by turns; writes docs/benchmarks-data.md
+	tools/bench_peers.sh --data --markdown docs/benchmarks-data.md
 
 bench-portable: build  ## measure what lesser instruction sets cost, and the build without oneDNN
 	python3 bench/portable.py

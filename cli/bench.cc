@@ -13,6 +13,7 @@
 #include <fstream>
 #include <set>
 
+#include "cli/bench_data.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "evenflow/core/accelerator.h"
@@ -144,9 +145,9 @@ struct Options {
   std::vector<int64_t> shape = {32, 56, 56, 64};
   std::string dtype = "f32", pass = "both", layout = "nhwc", model = "resnet20", weights,
               save_weights;
-  std::string activations = "automatic";
+  std::string activations = "automatic", pipeline, folder;
   bool relu = false, add = false, json = false;
-  int64_t batch = 0, width = 1;
+  int64_t batch = 0, width = 1, passes = 3;
   double seconds = 3;
 };
 // Layer by layer, in the order in which the net runs: that in which others build it.
@@ -312,6 +313,7 @@ void bench_infer(const Options& o) {
 }
 // An epoch of a shuffled data set, batch by batch.
 void bench_data(const Options& o) {
+  if (!o.pipeline.empty()) return print(measured_pipeline(o.pipeline, o.folder, o.passes), o.json);
   const int64_t batch = o.batch ? o.batch : 128, batches = 8;
   const Dataset epoch =
       Dataset(normal_data({batch * batches, 32, 32, 3}, 7),
@@ -437,9 +439,14 @@ void add_bench(CLI::App& app) {
           ->check(CLI::IsMember({"automatic", "keep", "recompute", "bitmask", "in_place"}));
     s->add_option("--save-weights", o->save_weights, "writes the first weights there");
   }
-  add("data", "an epoch of shuffled batches of images", bench_data)
-      ->add_option("--batch", o->batch, "samples at a time")
-      ->check(whole<int64_t>(1));
+  auto* data = add("data", "an epoch of shuffled batches of images, or a pipeline", bench_data);
+  data->add_option("--batch", o->batch, "samples at a time")->check(whole<int64_t>(1));
+  data->add_option("--pipeline", o->pipeline,
+                   "one of those that bench/data_peers.py makes files for")
+      ->type_name("NAME");
+  data->add_option("--folder", o->folder, "where these files are")->type_name("FOLDER");
+  data->add_option("--passes", o->passes, "over the pipeline, the first not counted; 0: one batch")
+      ->check(whole<int64_t>(0));
   add("startup", "from the start of a process to a prediction", bench_startup);
   add("eager", "an addition of four floats, asked for at once", bench_eager);
 }

@@ -276,6 +276,9 @@ TEST(TfRecord, IsWhatTensorFlowWrote) {
       EXPECT_EQ(c.columns[4].tensor().to_vector()[size_t(i)], 2.5f);
     }
     expect_resumes(d);
+    const Dataset labels = tfrecord({made_by_others(name)}, {kFeatures[1]});
+    EXPECT_EQ(labels.all()[0].size(), c.rows);  // room is not made for what might be asked for
+    EXPECT_EQ(labels.batch(1 << 30).cache().all()[0].size(), c.rows);
     expect_resumes(tfrecord_bytes({made_by_others(name)}));
   }
   expect_resumes(tfrecord({made_by_others("examples.tfrecord*")}, kFeatures));

@@ -39,8 +39,9 @@ class StreamFeed final : public Feed {
   StreamFeed(const Stage& stage, std::unique_ptr<Cursor> cursor)
       : stage_(stage), cursor_(std::move(cursor)) {}
   Chunk next(int64_t at_most) override {
+    constexpr int64_t kMostRows = 4096;  // room is made for as many as are asked for
     Timed timed(stage_);
-    Chunk c = cursor_->next(at_most);
+    Chunk c = cursor_->next(std::min(at_most, kMostRows));
     timed.rows(c.rows);
     return c;
   }

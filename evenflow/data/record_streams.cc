@@ -162,6 +162,10 @@ class ExampleFeed final : public RecordFeed {
         example_(names(*specs_)),
         found_(specs_->size()) {}
   Chunk next(int64_t at_most) override {
+    constexpr int64_t kMostBytes = int64_t(16) << 20;
+    int64_t row_bytes = 1;
+    for (auto& s : *specs_) row_bytes += checked_mul(values_of(s), size_of(s.dtype));
+    at_most = std::clamp<int64_t>(kMostBytes / row_bytes, 1, at_most);
     std::vector<Filling> columns;
     for (auto& s : *specs_) columns.emplace_back(s, at_most);
     Chunk c;

@@ -306,4 +306,25 @@ void decode_image_resized(std::string_view bytes, std::string_view name,
   decoder->rows([&](const uint8_t* pixels) { resize.push(pixels); });
 }
 
+std::string png_bytes(const Array& picture) {
+  const Shape& shape = picture.sig.shape;
+  constexpr png_uint_32 kFormats[] = {PNG_FORMAT_GRAY, PNG_FORMAT_GA, PNG_FORMAT_RGB,
+                                      PNG_FORMAT_RGBA};
+  if (picture.sig.dtype != DType::u8 || shape.rank() != 3 || shape[0] < 1 || shape[1] < 1 ||
+      shape[0] > PNG_USER_HEIGHT_MAX || shape[1] > PNG_USER_WIDTH_MAX || shape[2] < 1 ||
+      shape[2] > 4)
+    fail({"png: picture is ", str(picture.sig),
+          ", expected u8 [height,width,channels] with 1 to 4 channels"});
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  image.height = png_uint_32(shape[0]), image.width = png_uint_32(shape[1]);
+  image.format = kFormats[shape[2] - 1];
+  png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(image);
+  std::string out(bytes, '\0');
+  if (!png_image_write_to_memory(&image, out.data(), &bytes, 0, picture.data->data(), 0, nullptr))
+    fail(Code::Internal, {"png: ", image.message});
+  out.resize(bytes);
+  return out;
+}
+
 }  // namespace evenflow::format

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // JPEG (libjpeg-turbo) and PNG (libpng) pictures. What a file is, its bytes say, not its name.
 #pragma once
+#include <string>
 #include <string_view>
 
 #include "evenflow/core/array.h"
@@ -43,5 +44,9 @@ Array decode_image(std::string_view bytes, std::string_view name = "image",
 /// `channels` must be given. Throws what decode_image throws.
 void decode_image_resized(std::string_view bytes, std::string_view name,
                           const ImageOptions& options, int64_t height, int64_t width, float* to);
+
+/// A picture u8 [height, width, channels] of 1 to 4 channels as the bytes of a PNG file. Throws
+/// InvalidArgument for another array.
+std::string png_bytes(const Array& picture);
 
 }  // namespace evenflow::format

@@ -140,5 +140,22 @@ TEST(Image, ChannelsThatAPictureCannotHave) {
                  [&] { decode_image_resized(jpeg, "x", {.channels = 3}, 0, 2, to.data()); });
 }
 
+TEST(Png, WhatIsWrittenIsReadAgain) {
+  for (int64_t channels = 1; channels <= 4; ++channels) {
+    const Array a = make_array({DType::u8, {5, 7, channels}});
+    auto* v = static_cast<uint8_t*>(a.data->data());
+    for (int64_t i = 0; i < a.sig.bytes(); ++i) v[i] = uint8_t(i * 37 + channels);
+    const Array b = decode_image(png_bytes(a));
+    EXPECT_EQ(b.sig, a.sig);
+    EXPECT_EQ(std::memcmp(a.data->data(), b.data->data(), size_t(a.sig.bytes())), 0) << channels;
+  }
+  expect_refused(Code::InvalidArgument, {"f32[2,2,3]", "1 to 4 channels"}, [] {
+    png_bytes(make_array({DType::f32, {2, 2, 3}}));
+  });
+  expect_refused(Code::InvalidArgument, {"u8[2,2,5]"}, [] {
+    png_bytes(make_array({DType::u8, {2, 2, 5}}));
+  });
+}
+
 }  // namespace
 }  // namespace evenflow::format
