@@ -3,8 +3,8 @@
 #pragma once
 #include "evenflow/core/device.h"
 #include "evenflow/data/dataset.h"
-#include "evenflow/data/files.h"
 #include "evenflow/data/digits.h"
+#include "evenflow/data/files.h"
 #include "evenflow/doctor/bank.h"
 #include "evenflow/doctor/doctor.h"
 #include "evenflow/doctor/fix.h"
