@@ -47,11 +47,26 @@ struct Padding2 {
   Padding2(Size2 s) : top(s.height), bottom(s.height), left(s.width), right(s.width) {}  // NOLINT
   Padding2(int64_t t, int64_t b, int64_t l, int64_t r) : top(t), bottom(b), left(l), right(r) {}
 };
+/// From low to high. One number f stands for -|f| to |f|, and is written as it was given.
+struct Factor {
+  double low, high;
+  bool one_number;
+  Factor(double f)  // NOLINT: implicit on purpose
+      : low(f < 0 ? f : -f), high(f < 0 ? -f : f), one_number(true) {}
+  Factor(double a, double b) : low(a < b ? a : b), high(a < b ? b : a), one_number(false) {}
+  bool operator==(const Factor&) const = default;
+};
 /// One axis, or several.
 struct ChannelAxes {
   std::vector<int64_t> axes;
   ChannelAxes(int64_t axis) : axes{axis} {}  // NOLINT: implicit on purpose
   ChannelAxes(std::initializer_list<int64_t> several) : axes(several) {}  // NOLINT
+};
+/// One number, or several.
+struct Numbers {
+  std::vector<double> values;
+  Numbers(double one) : values{one} {}                                 // NOLINT: implicit
+  Numbers(std::initializer_list<double> several) : values(several) {}  // NOLINT
 };
 
 /// How a weight begins. Keras's names and formulas.
@@ -93,6 +108,11 @@ class ConfigVisitor {
   virtual void field(const char*, std::optional<double>&) {}
   virtual void field(const char*, std::optional<int64_t>&) {}
   virtual void field(const char*, std::optional<std::vector<double>>&) {}
+  /// Of none is Keras's None.
+  virtual void field(const char*, std::vector<double>&) {}
+  virtual void field(const char*, Numbers&) {}
+  virtual void field(const char*, Factor&) {}
+  virtual void field(const char*, std::optional<Factor>&) {}
   virtual void field(const char*, Size1&) {}
   virtual void field(const char*, std::optional<Size1>&) {}
   virtual void field(const char*, Size2&) {}

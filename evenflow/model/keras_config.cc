@@ -36,6 +36,16 @@ class Writer : public ConfigVisitor {
   void field(const char* n, std::optional<std::vector<double>>& v) override {
     json[n] = !v ? Json() : v->size() == 1 ? Json((*v)[0]) : Json(*v);
   }
+  void field(const char* n, std::vector<double>& v) override {
+    json[n] = v.empty() ? Json() : Json(v);
+  }
+  void field(const char* n, Factor& v) override {
+    json[n] = v.one_number ? Json(v.high) : Json{v.low, v.high};
+  }
+  void field(const char* n, std::optional<Factor>& v) override {
+    json[n] = nullptr;
+    if (v) field(n, *v);
+  }
   void field(const char* n, Size1& v) override { json[n] = Json::array({v.size}); }
   void field(const char* n, std::optional<Size1>& v) override {
     json[n] = v ? Json::array({v->size}) : Json();
@@ -88,10 +98,12 @@ class Writer : public ConfigVisitor {
   }
   void field(const char* n, ChannelAxes& v) override { json[n] = one_or_more(v.axes); }
   void axes(const char* n, std::vector<int64_t>& v) override { json[n] = one_or_more(v); }
+  void field(const char* n, Numbers& v) override { json[n] = one_or_more(v.values); }
   void field(const char* n, std::map<std::string, double>& v) override { json[n] = v; }
 
  private:
-  static Json one_or_more(const std::vector<int64_t>& v) {
+  template <class T>
+  static Json one_or_more(const std::vector<T>& v) {
     return v.size() == 1 ? Json(v[0]) : Json(v);
   }
 };
@@ -141,7 +153,19 @@ class Reader : public ConfigVisitor {
     auto j = get(n);
     if (!j) return;
     v.emplace();
-    numbers(*j, *v, 0);
+    collect(*j, *v, 0);
+  }
+  void field(const char* n, Numbers& v) override { field(n, v.values); }
+  void field(const char* n, std::vector<double>& v) override {
+    v.clear();
+    if (auto j = get(n)) collect(*j, v, 0);
+  }
+  void field(const char* n, Factor& v) override {
+    if (auto j = get(n)) v = factor(*j);
+  }
+  void field(const char* n, std::optional<Factor>& v) override {
+    v.reset();
+    if (auto j = get(n)) v = factor(*j);
   }
   void field(const char* n, Size1& v) override {
     if (auto j = get(n)) v = size1(*j);
@@ -298,10 +322,15 @@ class Reader : public ConfigVisitor {
     for (int64_t i = 0; i < j.size(); ++i) r.push_back(j[i].integer());
     return r;
   }
-  static void numbers(const JsonValue& j, std::vector<double>& v, int depth) {
+  static Factor factor(const JsonValue& j) {
+    if (j.is_number()) return Factor(j.number());
+    if (j.size() != 2) j.refuse("one or two numbers");
+    return Factor(j[0].number(), j[1].number());
+  }
+  static void collect(const JsonValue& j, std::vector<double>& v, int depth) {
     if (j.is_number()) return v.push_back(j.number());
     if (depth > kMaxRank) j.refuse("numbers");
-    for (int64_t i = 0; i < j.size(); ++i) numbers(j[i], v, depth + 1);
+    for (int64_t i = 0; i < j.size(); ++i) collect(j[i], v, depth + 1);
   }
   JsonValue config_;
 };

@@ -29,6 +29,9 @@ struct CallContext {
   Tensor mask = {};
   /// How much they count: [batch], or as the mask. Multiplied with it.
   Tensor sample_weight = {};
+  /// Which elements of the data the batch has, i64 [batch]: augmentation draws by them. Empty
+  /// stands for 0, 1, ...
+  Tensor index = {};
 };
 
 class LayerImpl {

@@ -27,7 +27,6 @@ LAYER(Identity);
 LAYER(Embedding);
 LAYER(ELU);
 LAYER(PReLU);
-LAYER(Rescaling);
 
 SymbolicTensor Input(const Dims& shape, const std::string& name, DType dtype) {
   for (int64_t d : shape)
@@ -179,12 +178,6 @@ Tensor PReLUImpl::call(const Tensors& x, const CallContext&) {
 }
 Tensor SoftmaxImpl::call(const Tensors& x, const CallContext&) {
   return softmax(x[0], config.axis);
-}
-
-// ---- preprocessing ----
-Tensor RescalingImpl::call(const Tensors& x, const CallContext&) {
-  Tensor t = is_floating(x[0].dtype()) ? x[0] : cast(x[0], compute_dtype());
-  return t * config.scale + config.offset;
 }
 
 }  // namespace evenflow

@@ -5,10 +5,12 @@
 // Every configuration ends with .name (else "conv2d", "conv2d_1", ...) and .dtype (else the policy
 // of set_dtype_policy()).
 #pragma once
+#include "evenflow/model/augmentation_layers.h"
 #include "evenflow/model/conv_layers.h"
 #include "evenflow/model/layer.h"
 #include "evenflow/model/merging_layers.h"
 #include "evenflow/model/noise_layers.h"
+#include "evenflow/model/preprocessing_layers.h"
 #include "evenflow/model/reshaping_layers.h"
 
 namespace evenflow {
@@ -199,19 +201,5 @@ struct SoftmaxImpl : ConfiguredLayer<SoftmaxConfig> {
   Tensor call(const Tensors& x, const CallContext&) override;
 };
 using Softmax = detail::LayerOf<SoftmaxImpl>;
-
-// ---- preprocessing ----
-/// scale x + offset.
-struct RescalingConfig {
-  double scale = 1, offset = 0;
-  std::string name = {}, dtype = {};
-  void fields(ConfigVisitor& v) { v.field("scale", scale), v.field("offset", offset); }
-};
-struct RescalingImpl : ConfiguredLayer<RescalingConfig> {
-  std::string_view class_name() const override { return "Rescaling"; }
-  Dims output_dims(const std::vector<Dims>& in) const override { return in[0]; }
-  Tensor call(const Tensors& x, const CallContext&) override;
-};
-using Rescaling = detail::LayerOf<RescalingImpl>;
 
 }  // namespace evenflow

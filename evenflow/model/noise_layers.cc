@@ -36,16 +36,10 @@ Tensor first_places(const Tensor& x, int64_t begin, int64_t end) {
 }
 }  // namespace
 
-template <class C>
-Variable NoiseLayer<C>::state(std::optional<int64_t> given, uint64_t otherwise) {
-  const uint64_t key = given ? uint64_t(*given) : otherwise;
+Variable draw_state(std::optional<int64_t> seed, uint64_t otherwise) {
+  const uint64_t key = seed ? uint64_t(*seed) : otherwise;
   return Generator(key & 0xffffffffffffu).state();  // 48 bits: exact as a number in JSON
 }
-template struct NoiseLayer<DropoutConfig>;
-template struct NoiseLayer<SpatialDropout1DConfig>;
-template struct NoiseLayer<SpatialDropout2DConfig>;
-template struct NoiseLayer<GaussianNoiseConfig>;
-template struct NoiseLayer<GaussianDropoutConfig>;
 
 void DropoutImpl::check() const {
   expect_rate(*this);

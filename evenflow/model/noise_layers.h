@@ -6,17 +6,19 @@
 
 namespace evenflow {
 
+/// The state of a generator of this seed, or of the other where none is given.
+Variable draw_state(std::optional<int64_t> seed, uint64_t otherwise);
+
 template <class C>
 struct NoiseLayer : ConfiguredLayer<C> {
   Dims output_dims(const std::vector<Dims>& in) const override { return in[0]; }
-  void build(const std::vector<Dims>&) override { draw = state(this->config.seed, this->seed); }
+  void build(const std::vector<Dims>&) override {
+    draw = draw_state(this->config.seed, this->seed);
+  }
   std::vector<Weight> extra_state() const override {
     return this->built ? std::vector<Weight>{{"draw", draw, false}} : std::vector<Weight>{};
   }
   Variable draw;  ///< i64 [2]: key and counter
-
- private:
-  static Variable state(std::optional<int64_t> given, uint64_t otherwise);
 };
 
 /// In training each element is zero with probability `rate`, and the others are divided by 1 - rate

@@ -5,7 +5,7 @@ import values  # first: it settles threads before the peers start
 
 
 def main():
-    parts = ("ops", "nn", "layers", "keras_layers", "nets", "texts", "data")
+    parts = ("ops", "nn", "layers", "keras_layers", "preprocessing", "nets", "texts", "data")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=parts)
     chosen = parser.parse_args().parts or parts
@@ -24,6 +24,9 @@ def main():
     if "keras_layers" in chosen:
         import keras_layer_values
         keras_layer_values.make()
+    if "preprocessing" in chosen:
+        import preprocessing_values
+        preprocessing_values.make()
     if "nets" in chosen:
         import net_values
         net_values.make()
