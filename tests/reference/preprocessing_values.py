@@ -1,4 +1,6 @@
 """preprocessing.json: preprocessing layers on images, numbers and indices; random ones with one possible value."""
+import inspect
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,7 +14,9 @@ cases = []
 def add(layer, x, training=False):
     name = f"{type(layer).__name__.lower()}_{len(cases)}"
     written = keras.saving.serialize_keras_object(layer)["config"] | {"name": name}
-    y = layer(tf.constant(x), **({"training": True} if training else {}))
+    # Called without the argument, the random layers take it for training.
+    takes = "training" in inspect.signature(layer.call).parameters
+    y = layer(tf.constant(x), **({"training": training} if takes else {}))
     cases.append({"class_name": type(layer).__name__, "config": written, "input": tensor(x),
                   "training": training, "output": tensor(y)})
 
