@@ -17,6 +17,7 @@
 #include "evenflow/model/model.h"
 #include "evenflow/model/normalization.h"
 #include "evenflow/model/normalization_layers.h"
+#include "evenflow/model/preprocess.h"
 #include "evenflow/ops/activations.h"
 #include "evenflow/ops/batch_norm.h"
 #include "evenflow/ops/compare.h"

@@ -72,7 +72,9 @@ Tensor AugmentationLayer<C>::call(const Tensors& in, const CallContext& c) {
   const Tensor x = cast(in[0], this->compute_dtype());
   if (!c.training) return x;
   const std::string& format = this->config.data_format;
-  return from_last(format, augmented(to_last(format, x), Generator(this->draw).next(), c.index));
+  // Who says which elements these are wants the same for them each time.
+  const Tensor draw = c.index ? this->draw.read() : Generator(this->draw).next();
+  return from_last(format, augmented(to_last(format, x), draw, c.index));
 }
 
 void RandomFlipImpl::check() const {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keras's layers that change images [n, h, w, c] at random in training, and not at inference. What
-// becomes of an image depends on the seed, on how often was drawn before, and on its place in the
-// data (CallContext::index). They give the compute type.
+// becomes of an image depends on the seed and on its place in the data (CallContext::index); where
+// that is not given, on how often was drawn before and its place in the batch. They give the
+// compute type.
 #pragma once
 #include "evenflow/model/noise_layers.h"
 
