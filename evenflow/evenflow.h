@@ -17,7 +17,6 @@
 #include "evenflow/model/model.h"
 #include "evenflow/model/normalization.h"
 #include "evenflow/model/normalization_layers.h"
-#include "evenflow/model/preprocess.h"
 #include "evenflow/ops/activations.h"
 #include "evenflow/ops/batch_norm.h"
 #include "evenflow/ops/compare.h"
@@ -37,4 +36,5 @@
 #include "evenflow/ops/reduce.h"
 #include "evenflow/ops/shape.h"
 #include "evenflow/ops/softmax.h"
+#include "evenflow/train/preprocess.h"
 #include "evenflow/train/train.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "evenflow/model/preprocess.h"
+#include "evenflow/train/preprocess.h"
 
 #include <memory>
 
