@@ -9,6 +9,7 @@
 #include "cli/command_testing.h"
 #include "evenflow/evenflow.h"
 #include "evenflow/format/file.h"
+#include "evenflow/format/image.h"
 #include "evenflow/format/npy.h"
 #include "evenflow/format/npz.h"
 #include "evenflow/graph/manual.h"
@@ -59,8 +60,8 @@ TEST(Command, says_its_version_and_its_help) {
   const Said help = evenflow({"--help"});
   EXPECT_EQ(help.status, 0);
   for (const char* name :
-       {"demo", "train", "evaluate", "predict", "inspect", "doctor", "recalibrate", "fold", "bank",
-        "lab", "export", "devices", "profile", "bench", "ops"}) {
+       {"demo", "data", "train", "evaluate", "predict", "inspect", "doctor", "recalibrate", "fold",
+        "bank", "lab", "export", "devices", "profile", "bench", "ops"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
     const Said s = evenflow({name, "--help"});
     EXPECT_EQ(s.status, 0);
@@ -102,6 +103,45 @@ TEST(Command, a_full_disk_is_told) {
   const Said s = p.wait();
   EXPECT_EQ(s.status, 1);
   EXPECT_THAT(s.err, HasSubstr("standard output cannot be written"));
+}
+
+TEST(Data, shows_what_a_file_holds_and_what_to_beware_of) {
+  const Folder folder;
+  std::string table = "length,same,kind\n";
+  for (int i = 0; i < 40; ++i)
+    table += std::to_string(i % 5) + ",7," + (i < 20 ? "iris" : "rose") + "\n";
+  const std::string csv = folder / "flowers.csv", page = folder / "page.html";
+  format::write_file_atomically(csv, table);
+  const Said s = evenflow({"data", csv, "--html", page});
+  EXPECT_EQ(s.status, 0) << s.err;
+  for (const char* words : {"length i64[], same i64[], kind string", "40 rows", "iris", "50 %",
+                            "the rows are sorted by \"kind\": the class changes 1 times"})
+    EXPECT_THAT(s.out, HasSubstr(words));
+  const std::string html = format::read_file(page);
+  for (const char* words : {"flowers.csv", "<svg", "sorted by"})
+    EXPECT_THAT(html, HasSubstr(words));
+
+  const Said j = evenflow({"data", csv, "--label", "kind", "--html", "", "--json"});
+  const auto v = nlohmann::json::parse(j.out);
+  EXPECT_NEAR(v["columns"][0]["mean"][0].get<double>(), 2, 1e-12);
+  EXPECT_EQ(v["columns"][0]["mean"][1], 7);
+  EXPECT_THAT(v["warnings"].dump(), HasSubstr("1 of 2 channels of \\\"x\\\" is constant"));
+
+  for (const char* kind : {"pictures/a", "pictures/b"}) {
+    std::filesystem::create_directories(folder / kind);
+    const Array picture = make_array({DType::u8, {4, 6, 3}});
+    std::fill_n(static_cast<uint8_t*>(picture.data->data()), 72, uint8_t(kind[9] == 'a' ? 9 : 200));
+    format::write_file_atomically(folder / (std::string(kind) + "/1.png"),
+                                  format::png_bytes(picture));
+  }
+  const Said p = evenflow({"data", folder / "pictures", "--size", "8", "--html", page});
+  EXPECT_EQ(p.status, 0) << p.err;
+  EXPECT_THAT(p.out, HasSubstr("x f32[8,8,3], y i64[]"));
+  EXPECT_THAT(format::read_file(page), HasSubstr("Pictures"));
+
+  EXPECT_THAT(evenflow({"data", folder / "nothing.csv"}).err, HasSubstr("no file matches"));
+  EXPECT_THAT(evenflow({"data", folder / "page.html"}).err, HasSubstr("is no folder of pictures"));
+  EXPECT_THAT(evenflow({"data", folder / "pictures", "--rows", "0"}).err, HasSubstr("--rows"));
 }
 
 TEST(Doctor, ends_with_0_1_or_2) {

@@ -18,6 +18,7 @@ struct Ended {
 };
 
 /// Adds a sub-command; what it does runs when it was given.
+void add_data(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_train(CLI::App& app);
 void add_evaluate(CLI::App& app);

@@ -44,7 +44,7 @@ int run(int argc, char** argv) {
                  "what to run on: cpu, cuda, sycl, one of several as in cuda:1, or auto")
       ->type_name("NAME");
   app.parse_complete_callback([&device] { check_device(device); });
-  for (auto* add : {add_demo, add_lab, add_train, add_evaluate, add_predict, add_inspect,
+  for (auto* add : {add_demo, add_lab, add_data, add_train, add_evaluate, add_predict, add_inspect,
                     add_doctor, add_recalibrate, add_fold, add_bank, add_export, add_devices,
                     add_profile, add_bench, add_ops})
     add(app);
