@@ -170,9 +170,7 @@ void write_page(const Options& o, const Dataset& d, const data::Survey& s) {
               {std::to_string(s.warnings.size()), "warnings"}});
   if (!s.warnings.empty()) {
     page.section("What to look at", "What batch normalisation would suffer from.");
-    Rows rows{{"what was seen", "what to do"}};
-    for (auto& w : s.warnings) rows.push_back({w.what, w.advice});
-    page.table(rows);
+    for (auto& w : s.warnings) page.paragraph(concat({w.what, "; ", w.advice, "."}));
   }
   for (size_t k = 0; k < s.columns.size(); ++k)
     if (s.columns[k].classes.size() > 1) {
@@ -181,7 +179,7 @@ void write_page(const Options& o, const Dataset& d, const data::Survey& s) {
     }
   std::vector<LineChart> charts;
   for (size_t k = 0; k < s.columns.size() && charts.size() < kMostShown; ++k)
-    if (!s.columns[k].sample.empty())
+    if (!s.columns[k].sample.empty() && s.columns[k].classes.empty())
       charts.push_back(histogram(s.columns[k], name_of(s.columns[k], k)));
   if (!charts.empty()) {
     page.section("Values", "How often they come, by a sample of up to 8,192 of each column.");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // cache: all elements of one pass, in memory or in a file, from then on known by index. The file is
 // a TFRecord file: first the description of the pipeline, then a record an element.
-#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "evenflow/core/error.h"
 #include "evenflow/core/parallel.h"
+#include "evenflow/data/progress.h"
 #include "evenflow/data/runner.h"
 #include "evenflow/data/stage.h"
 #include "evenflow/format/tfrecord.h"
@@ -16,43 +16,12 @@ namespace {
 
 constexpr int64_t kAhead = int64_t(64) << 20;  // bytes that wait while a cache is filled
 
-// A line that is written over itself, a few times a second.
-class Progress {
- public:
-  Progress(std::FILE* out, int64_t rows) : out_(out), rows_(rows) {}
-  void add(int64_t rows) {
-    done_ += rows;
-    const auto now = Clock::now();
-    if (!out_ || now - last_ < std::chrono::milliseconds(200)) return;
-    last_ = now;
-    show("");
-  }
-  void end() {
-    if (out_) show("\n");
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  void show(const char* behind) {
-    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-    std::fprintf(out_, "\rcaching: %lld", static_cast<long long>(done_));
-    if (rows_ >= 0 && rows_ < kInfinite) std::fprintf(out_, "/%lld", static_cast<long long>(rows_));
-    std::fprintf(out_, " rows, %.1f s%s", seconds, behind);
-    std::fflush(out_);
-  }
-  std::FILE* out_;
-  const int64_t rows_;
-  int64_t done_ = 0;
-  const Clock::time_point start_ = Clock::now();
-  Clock::time_point last_ = start_;
-};
-
 // One pass in order, by all threads.
 void read_all(const Stage& stage, std::FILE* progress, FunctionRef<void(Chunk&&)> f) {
   Runner runner(thread_count(), kAhead, false);
   FeedPtr feed = stage.open({.runner = &runner});
   runner.start();
-  Progress shown(progress, stage.rows());
+  PassProgress shown(progress, "caching", stage.rows());
   for (;;) {
     Runner::check_cancelled();
     Chunk c = feed->next(kInfinite);

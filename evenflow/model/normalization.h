@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keras's preprocessing layer Normalization: data with mean 0 and deviation 1.
 #pragma once
+#include <cstdio>
 #include <functional>
 
 #include "evenflow/model/layer.h"
@@ -36,8 +37,9 @@ class Normalization : public detail::LayerOf<NormalizationImpl> {
   /// mean and variance were given.
   void adapt(const Tensor& data) const;
   void adapt(const Tensors& batches) const;
-  /// The first column, batch by batch. (train/)
-  void adapt(const Dataset& data) const;
+  /// The first column, batch by batch, with a live line of rows and seconds where `progress` is
+  /// given. (train/)
+  void adapt(const Dataset& data, std::FILE* progress = nullptr) const;
   /// What `next` gives until it gives an empty tensor.
   void adapt(const std::function<Tensor()>& next) const;
 };

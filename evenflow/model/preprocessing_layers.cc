@@ -243,14 +243,18 @@ Tensor DiscretizationImpl::call(const Tensors& x, const CallContext&) {
   return encode(config.output_mode, bin, bins(), compute_dtype());
 }
 void Discretization::adapt(const Tensors& batches) const {
+  for (auto& b : batches)
+    if (!b) fail({"adapt: data is an empty tensor"});
+  adapt([&, i = size_t(0)]() mutable { return i < batches.size() ? batches[i++] : Tensor(); });
+}
+void Discretization::adapt(const std::function<Tensor()>& next) const {
   auto& impl = static_cast<DiscretizationImpl&>(*impl_);
   if (!impl.config.num_bins)
     fail(Code::FailedPrecondition,
          {"Discretization \"", impl.name, "\": adapt() without num_bins, expected a number"});
   const double epsilon = impl.config.epsilon;
   Sketch all;
-  for (const Tensor& batch : batches) {
-    if (!batch) fail({"adapt: data is an empty tensor"});
+  for (Tensor batch; (batch = next());) {
     const Sketch s = sketch(batch.to_vector<float>(), epsilon);
     if (!s.values.empty()) all = merged(s, all, epsilon);
   }

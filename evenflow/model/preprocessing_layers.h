@@ -2,9 +2,13 @@
 // Keras's preprocessing layers that are the same in training and at inference: sizes and ranges of
 // images, numbers and indices as categories. Normalization has a header of its own.
 #pragma once
+#include <cstdio>
+#include <functional>
+
 #include "evenflow/model/layer.h"
 
 namespace evenflow {
+class Dataset;
 
 /// x scale + offset; several numbers are those of the last axis.
 struct RescalingConfig {
@@ -107,6 +111,10 @@ class Discretization : public detail::LayerOf<DiscretizationImpl> {
   /// InvalidArgument for no number, FailedPrecondition without num_bins.
   void adapt(const Tensor& data) const { adapt(Tensors{data}); }
   void adapt(const Tensors& batches) const;
+  /// The first column, batch by batch, with a live line where `progress` is given. (train/)
+  void adapt(const Dataset& data, std::FILE* progress = nullptr) const;
+  /// What `next` gives until it gives an empty tensor.
+  void adapt(const std::function<Tensor()>& next) const;
 };
 
 }  // namespace evenflow

@@ -3,6 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdio>
+#include <span>
+#include <string>
+
 #include "evenflow/model/layers.h"
 
 namespace evenflow {
@@ -27,6 +32,26 @@ TEST(Preprocess, IsAFunctionOfTheElement) {
   EXPECT_NE(once, all(preprocess(images, layer).batch(8), 0, 1));
   EXPECT_EQ(all(preprocess(images, layer, false).batch(8), 2), v);
   EXPECT_EQ(preprocess(images, layer).batch(8).batch_at(4)[1].size(), 8);
+}
+
+TEST(Adapt, OfADatasetItIsThatOfItsRowsAndShowsHowFarItIs) {
+  std::vector<float> v(3000);
+  for (size_t i = 0; i < v.size(); ++i) v[i] = float((i * 7919) % 3000);
+  const Tensor x = tensor(v, {3000, 1});
+  const Dataset d =
+      Dataset(Tensors{x}).map([](std::span<const float> row) { return std::array{row[0]}; });
+  const Discretization bins({.num_bins = 4}), of_rows({.num_bins = 4});
+  std::FILE* out = std::tmpfile();
+  bins.adapt(d.batch(3000), out);
+  of_rows.adapt(x);
+  EXPECT_EQ(bins(x).to_vector<int32_t>(), of_rows(x).to_vector<int32_t>());
+  std::string text(size_t(std::ftell(out)), ' ');
+  std::rewind(out);
+  ASSERT_EQ(std::fread(text.data(), 1, text.size(), out), text.size());
+  std::fclose(out);
+  EXPECT_EQ(text.find("\radapting: 3000/3000 rows, "), 0u);
+  EXPECT_EQ(text.back(), '\n');
+  EXPECT_THROW(bins.adapt(d.repeat()), Error);
 }
 
 }  // namespace
