@@ -109,7 +109,7 @@ TEST(Data, shows_what_a_file_holds_and_what_to_beware_of) {
   const Folder folder;
   std::string table = "length,same,kind\n";
   for (int i = 0; i < 40; ++i)
-    table += std::to_string(i % 5) + ",7," + (i < 20 ? "iris" : "rose") + "\n";
+    table += std::to_string(i % 20) + ",7," + (i < 20 ? "iris" : "rose") + "\n";
   const std::string csv = folder / "flowers.csv", page = folder / "page.html";
   format::write_file_atomically(csv, table);
   const Said s = evenflow({"data", csv, "--html", page});
@@ -123,7 +123,7 @@ TEST(Data, shows_what_a_file_holds_and_what_to_beware_of) {
 
   const Said j = evenflow({"data", csv, "--label", "kind", "--html", "", "--json"});
   const auto v = nlohmann::json::parse(j.out);
-  EXPECT_NEAR(v["columns"][0]["mean"][0].get<double>(), 2, 1e-12);
+  EXPECT_NEAR(v["columns"][0]["mean"][0].get<double>(), 9.5, 1e-12);
   EXPECT_EQ(v["columns"][0]["mean"][1], 7);
   EXPECT_THAT(v["warnings"].dump(), HasSubstr("1 of 2 channels of \\\"x\\\" is constant"));
 
@@ -139,7 +139,14 @@ TEST(Data, shows_what_a_file_holds_and_what_to_beware_of) {
   EXPECT_THAT(p.out, HasSubstr("x f32[8,8,3], y i64[]"));
   EXPECT_THAT(format::read_file(page), HasSubstr("Pictures"));
 
-  EXPECT_THAT(evenflow({"data", folder / "nothing.csv"}).err, HasSubstr("no file matches"));
+  const Said records = evenflow(
+      {"data", std::string(EVENFLOW_SOURCE_DIR) + "/tests/reference/data/examples.tfrecord",
+       "--html", ""});
+  EXPECT_EQ(records.status, 0) << records.err;
+  EXPECT_THAT(records.out,
+              HasSubstr("ids ragged i64[], label i64[], name string, x f32[4]\n7 rows"));
+  EXPECT_THAT(evenflow({"data", folder / "nothing.csv"}).err, HasSubstr("there is no"));
+  EXPECT_THAT(evenflow({"data", folder / "*.none"}).err, HasSubstr("is no folder of pictures"));
   EXPECT_THAT(evenflow({"data", folder / "page.html"}).err, HasSubstr("is no folder of pictures"));
   EXPECT_THAT(evenflow({"data", folder / "pictures", "--rows", "0"}).err, HasSubstr("--rows"));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 
 #include "cli/commands.h"
 #include "evenflow/data/files.h"
@@ -24,31 +25,51 @@ struct Options {
 };
 constexpr size_t kMostShown = 40;  // channels and classes, in a table
 constexpr int64_t kPictures = 24;
+constexpr size_t kFewClasses = 10;  // are told by their table alone
 
 bool ends(const std::string& path, std::initializer_list<const char*> endings) {
   return std::any_of(endings.begin(), endings.end(),
                      [&](const char* e) { return path.ends_with(e); });
 }
 
-// The features of the first Example: lists of one length are dense as far as one can see.
+// The features of the first Examples: dense where all have as many values, else ragged. Lists of
+// texts are no column, and left out.
 Dataset tfrecords(const std::string& path) {
+  constexpr int64_t kLooked = 100;
   format::TfRecordReader reader{format::InputStream(data::matching_files({path})[0])};
-  std::string_view first;
-  if (!reader.next(&first)) fail(Code::DataLoss, {"data: ", path, " has no record"});
-  std::vector<data::FeatureSpec> specs;
-  for (auto& [name, f] : format::example_features(first)) {
-    data::FeatureSpec s{.name = name};
-    if (f.kind == format::FeatureKind::none) continue;
-    if (f.kind == format::FeatureKind::bytes) s.kind = data::ColumnKind::strings;
-    if (f.kind == format::FeatureKind::integers) s.dtype = DType::i64;
-    if (f.kind != format::FeatureKind::bytes && f.count() != 1) s.dims = {f.count()};
-    specs.push_back(s);
+  std::map<std::string, data::FeatureSpec> specs;
+  std::map<std::string, int64_t> counts;
+  std::string_view record;
+  for (int64_t i = 0; i < kLooked && reader.next(&record); ++i)
+    for (auto& [name, f] : format::example_features(record)) {
+      if (f.kind == format::FeatureKind::none) continue;
+      data::FeatureSpec s{.name = name};
+      if (f.kind == format::FeatureKind::bytes) s.kind = data::ColumnKind::strings;
+      if (f.kind == format::FeatureKind::integers) s.dtype = DType::i64;
+      const int64_t n = f.count();
+      if (const auto [at, is_new] = counts.emplace(name, n); !is_new && at->second != n)
+        at->second = -1;
+      specs.emplace(name, std::move(s));
+    }
+  std::vector<data::FeatureSpec> all;
+  for (auto& [name, s] : specs) {
+    const int64_t n = counts[name];
+    if (s.kind == data::ColumnKind::strings && n != 1) continue;
+    if (s.kind != data::ColumnKind::strings) {
+      if (n < 0) s.kind = data::ColumnKind::ragged;
+      if (n > 1) s.dims = {n};
+    }
+    all.push_back(s);
   }
-  if (specs.empty()) fail(Code::DataLoss, {"data: the first Example of ", path, " has no feature"});
-  return data::tfrecord({path}, specs);
+  if (all.empty())
+    fail(Code::DataLoss,
+         {"data: the first Examples of ", path, " have no feature that is a column"});
+  return data::tfrecord({path}, all);
 }
 Dataset opened(const Options& o) {
   const std::string& p = o.path;
+  if (p.find_first_of("*?[") == std::string::npos && !fs::exists(p))
+    fail(Code::NotFound, {"data: there is no \"", p, "\""});
   if (fs::is_directory(p))
     return data::image_folder(p, {.picture = {.height = o.size, .width = o.size}});
   if (ends(p, {".csv", ".csv.gz", ".tsv", ".tsv.gz"})) {
@@ -179,7 +200,8 @@ void write_page(const Options& o, const Dataset& d, const data::Survey& s) {
     }
   std::vector<LineChart> charts;
   for (size_t k = 0; k < s.columns.size() && charts.size() < kMostShown; ++k)
-    if (!s.columns[k].sample.empty() && s.columns[k].classes.empty())
+    if (const size_t classes = s.columns[k].classes.size();
+        !s.columns[k].sample.empty() && (!classes || classes > kFewClasses))
       charts.push_back(histogram(s.columns[k], name_of(s.columns[k], k)));
   if (!charts.empty()) {
     page.section("Values", "How often they come, by a sample of up to 8,192 of each column.");
